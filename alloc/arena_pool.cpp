@@ -1,0 +1,177 @@
+#include "arena_pool.h"
+
+#include <pthread.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <mutex>
+#include <new>
+
+#include "jemalloc.h"
+#include "jemalloc_lua.h"
+
+namespace jemalloc_lua {
+namespace {
+
+constexpr std::size_t max_arenas = 4096;  // MALLOCX_ARENA() has 12 bits
+constexpr unsigned max_shared = 64;
+
+struct Pool {
+    std::mutex lock;
+    std::array<std::uint16_t, max_arenas> idle;  // own arenas that no heap uses, a stack
+    std::size_t idle_count = 0;
+    std::array<std::uint16_t, max_shared> shared;
+    unsigned shared_count = 0;  // made so far
+    unsigned shared_next = 0;   // whose turn it is
+};
+
+// Never destroyed: states may be closed after static destructors have run.
+Pool &pool() {
+    alignas(Pool) static std::byte storage[sizeof(Pool)];
+    static Pool *const pool = [] {
+        auto *made = new (storage) Pool;
+        // A child of fork() has only the thread that called it, so no other may hold the lock meanwhile.
+        pthread_atfork([] { jemalloc_lua::pool().lock.lock(); }, [] { jemalloc_lua::pool().lock.unlock(); },
+                       [] { jemalloc_lua::pool().lock.unlock(); });
+        return made;
+    }();
+    return *pool;
+}
+
+// A name with an arena's index in it ("arena.<i>.x"), resolved once; each call costs no text.
+class ArenaName {
+  public:
+    explicit ArenaName(const char *name, std::size_t index_at = 1) : index_at_(index_at) {
+        length_ = mib_.size();
+        if (je::mallctlnametomib(name, mib_.data(), &length_) != 0) length_ = 0;
+    }
+
+    int trigger(unsigned index) const { return call(index, nullptr, nullptr, nullptr, 0); }
+
+    int write(unsigned index, ssize_t value) const {
+        return call(index, nullptr, nullptr, &value, sizeof value);
+    }
+
+    template <class T>
+    int read(unsigned index, T *value) const {
+        std::size_t size = sizeof *value;
+        return call(index, value, &size, nullptr, 0);
+    }
+
+  private:
+    int call(unsigned index, void *old, std::size_t *old_size, void *now, std::size_t now_size) const {
+        if (length_ == 0) return ENOENT;
+        auto mib = mib_;
+        mib[index_at_] = index;
+        return je::mallctlbymib(mib.data(), length_, old, old_size, now, now_size);
+    }
+
+    std::array<std::size_t, 4> mib_{};
+    std::size_t length_;
+    std::size_t index_at_;
+};
+
+std::optional<unsigned> create_arena() {
+    unsigned index = 0;
+    std::size_t size = sizeof index;
+    if (je::mallctl("arenas.create", &index, &size, nullptr, 0) != 0 || index >= max_arenas) return {};
+    return index;
+}
+
+void set_decay(unsigned index, std::intptr_t dirty_ms, std::intptr_t muzzy_ms) {
+    static const ArenaName dirty("arena.0.dirty_decay_ms");
+    static const ArenaName muzzy("arena.0.muzzy_decay_ms");
+    const auto or_default = [](std::intptr_t ms, const char *name) {
+        return ms == JEMALLOC_LUA_DECAY_DEFAULT ? je::read<ssize_t>(name) : static_cast<ssize_t>(ms);
+    };
+    dirty.write(index, or_default(dirty_ms, "arenas.dirty_decay_ms"));
+    muzzy.write(index, or_default(muzzy_ms, "arenas.muzzy_decay_ms"));
+}
+
+}  // namespace
+
+unsigned shared_arena() {
+    static const auto wanted =
+        static_cast<unsigned>(std::clamp<long>(sysconf(_SC_NPROCESSORS_ONLN), 1, max_shared));
+    Pool &p = pool();
+    const std::lock_guard guard(p.lock);
+    if (p.shared_count < wanted) {
+        if (const auto index = create_arena()) {
+            p.shared[p.shared_count] = static_cast<std::uint16_t>(*index);
+            return p.shared[p.shared_count++];
+        }
+    }
+    if (p.shared_count == 0) return 0;
+    return p.shared[p.shared_next++ % p.shared_count];
+}
+
+std::optional<unsigned> own_arena(std::intptr_t dirty_decay_ms, std::intptr_t muzzy_decay_ms) {
+    Pool &p = pool();
+    std::optional<unsigned> index;
+    bool fresh = false;
+    {
+        const std::lock_guard guard(p.lock);
+        if (p.idle_count > 0) index = p.idle[--p.idle_count];
+    }
+    if (!index) {
+        index = create_arena();
+        fresh = true;
+    }
+    const bool plain =
+        dirty_decay_ms == JEMALLOC_LUA_DECAY_DEFAULT && muzzy_decay_ms == JEMALLOC_LUA_DECAY_DEFAULT;
+    if (index && !(fresh && plain)) set_decay(*index, dirty_decay_ms, muzzy_decay_ms);
+    return index;
+}
+
+void recycle_arena(unsigned index) {
+    static const ArenaName reset("arena.0.reset");
+    if (reset.trigger(index) != 0) return;  // not ours to give to another heap
+    purge_arena(index);
+    Pool &p = pool();
+    const std::lock_guard guard(p.lock);
+    p.idle[p.idle_count++] = static_cast<std::uint16_t>(index);
+}
+
+bool arena_exists(unsigned index) {
+    return index < je::read<unsigned>("arenas.narenas");
+}
+
+unsigned thread_arena() {
+    return je::read<unsigned>("thread.arena");
+}
+
+void purge_arena(unsigned index) {
+    static const ArenaName purge("arena.0.purge");
+    purge.trigger(index);
+}
+
+std::size_t unused_bytes(unsigned index) {
+    static const ArenaName dirty("stats.arenas.0.pdirty", 2);
+    static const ArenaName muzzy("stats.arenas.0.pmuzzy", 2);
+    std::uint64_t epoch = 1;
+    je::mallctl("epoch", nullptr, nullptr, &epoch, sizeof epoch);
+    std::size_t pages[2] = {};
+    dirty.read(index, &pages[0]);
+    muzzy.read(index, &pages[1]);
+    return (pages[0] + pages[1]) * je::read<std::size_t>("arenas.page");
+}
+
+std::optional<unsigned> create_tcache() {
+    unsigned id = 0;
+    std::size_t size = sizeof id;
+    if (je::mallctl("tcache.create", &id, &size, nullptr, 0) != 0) return {};
+    return id;
+}
+
+void destroy_tcache(unsigned id) {
+    je::mallctl("tcache.destroy", nullptr, nullptr, &id, sizeof id);
+}
+
+void flush_tcache(unsigned id) {
+    je::mallctl("tcache.flush", nullptr, nullptr, &id, sizeof id);
+}
+
+}  // namespace jemalloc_lua

@@ -1,0 +1,43 @@
+// Where heaps get their arenas and explicit tcaches from.
+//
+// jemalloc has some 4,090 arenas and as many explicit tcaches, never frees an arena, and needs 100 us to
+// make one. So arenas that were a heap's own are emptied (arena.<i>.reset) and kept for the next heap, and a
+// small set of shared arenas, one per CPU, serves those that have none. Nothing here ever fails for want of
+// an arena: own_arena() says no, and the caller stays on a shared one.
+//
+// Any thread may call any of these; the lock is safe across fork().
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+namespace jemalloc_lua {
+
+// One of the shared arenas, in turn. Arena 0 where jemalloc can't make any.
+unsigned shared_arena();
+
+// An arena that no one else uses, with the given decay times (JEMALLOC_LUA_DECAY_DEFAULT: jemalloc's own).
+std::optional<unsigned> own_arena(std::intptr_t dirty_decay_ms, std::intptr_t muzzy_decay_ms);
+
+// Takes an own arena back. Everything still allocated from it is gone; no tcache may hold any of it.
+void recycle_arena(unsigned index);
+
+// Whether jemalloc has an arena of this index.
+bool arena_exists(unsigned index);
+
+// The index of the arena that jemalloc gives the calling thread.
+unsigned thread_arena();
+
+// Returns all unused pages of an arena to the system.
+void purge_arena(unsigned index);
+
+// Bytes of pages that an arena holds and that no block uses. Refreshes jemalloc's statistics of all arenas:
+// not for a hot path.
+std::size_t unused_bytes(unsigned index);
+
+std::optional<unsigned> create_tcache();
+void destroy_tcache(unsigned id);
+void flush_tcache(unsigned id);
+
+}  // namespace jemalloc_lua

@@ -1,0 +1,162 @@
+// Limits and arenas, off the allocation path.
+
+#include "heap.h"
+
+#include <algorithm>
+
+namespace jemalloc_lua {
+
+// ---- Account
+
+namespace {
+
+// How fast the collector of a state runs while its heap is over the soft limit, in percent of the speed of
+// allocation (LuaJIT's default is 200). A cycle marks what lives and sweeps what the heap holds, so it must
+// come round within the fifth of the limit that is left.
+constexpr int pushed_stepmul = 1600;
+
+// Between the soft limit and the hard one the collector is started anew this often.
+constexpr std::size_t pushes_to_limit = 8;
+constexpr std::size_t min_push_step = std::size_t{64} << 10;
+
+}  // namespace
+
+void Account::set_limits(std::size_t limit, std::size_t soft_limit) {
+    if (pushing_) {
+        next_push_ = SIZE_MAX;
+        soft_limit_ = SIZE_MAX;
+        relax();
+    }
+    limit_ = limit == 0 ? SIZE_MAX : limit;
+    soft_limit_ = soft_limit == 0 ? SIZE_MAX : soft_limit;
+    next_push_ = soft_limit_;
+    watermark_ = std::min(limit_, next_push_);
+}
+
+std::size_t Account::push_step() const {
+    const bool open = limit_ == SIZE_MAX || limit_ < soft_limit_;
+    const std::size_t room = open ? soft_limit_ / 4 : limit_ - soft_limit_;
+    return std::max(room / pushes_to_limit, min_push_step);
+}
+
+bool Account::over_watermark(std::size_t bytes) {
+    const bool refused = bytes > limit_ || footprint_ > limit_ - bytes;
+    if (refused) ++refusals_;
+    if (state_ != nullptr && (refused || footprint_ + bytes > next_push_)) push();
+    return !refused;
+}
+
+// Both calls of lua_gc() only set a field of LuaJIT's global state, so they may be made from inside the
+// allocator: the collector starts at its next check (lj_api.c, LUA_GCRESTART and LUA_GCSETSTEPMUL).
+void Account::push() {
+    ++pushes_;
+    lua_gc(state_, LUA_GCRESTART, 0);
+    if (!pushing_) {
+        pushing_ = true;
+        calm_stepmul_ = lua_gc(state_, LUA_GCSETSTEPMUL, pushed_stepmul);
+    }
+    next_push_ = footprint_ + push_step();
+    watermark_ = std::min(limit_, next_push_);
+}
+
+// The footprint falls: the next push comes closer, and below the soft limit the collector is let go.
+void Account::relax() {
+    next_push_ = std::min(next_push_, footprint_ + push_step());
+    if (footprint_ <= soft_limit_) {
+        pushing_ = false;
+        next_push_ = soft_limit_;
+        // A script that set another speed meanwhile keeps it.
+        const int now = lua_gc(state_, LUA_GCSETSTEPMUL, calm_stepmul_);
+        if (now != pushed_stepmul) lua_gc(state_, LUA_GCSETSTEPMUL, now);
+    }
+    watermark_ = std::min(limit_, next_push_);
+}
+
+void Account::count(jemalloc_lua_stats *stats) const {
+    stats->footprint = footprint_;
+    stats->peak = peak_;
+    stats->limit = limit_ == SIZE_MAX ? 0 : limit_;
+    stats->soft_limit = soft_limit_ == SIZE_MAX ? 0 : soft_limit_;
+    stats->refusals = refusals_;
+    stats->gc_pushes = pushes_;
+}
+
+// ---- Source
+
+Source::Source(const Options &options, bool with_tcache)
+    : dirty_decay_ms_(options.dirty_decay_ms), muzzy_decay_ms_(options.muzzy_decay_ms) {
+    switch (options.arena) {
+        case JEMALLOC_LUA_ARENA_THREAD:
+            thread_arena_ = true;
+            break;
+        case JEMALLOC_LUA_ARENA_OWN:
+            if (const auto index = own_arena(dirty_decay_ms_, muzzy_decay_ms_)) {
+                arena_ = *index;
+                own_ = own_from_start_ = true;
+                break;
+            }
+            fallbacks_ |= JEMALLOC_LUA_FALLBACK_ARENA;
+            arena_ = shared_arena();
+            break;
+        case JEMALLOC_LUA_ARENA_AUTO:
+            threshold_ = options.arena_threshold;
+            arena_ = shared_arena();
+            break;
+        case JEMALLOC_LUA_ARENA_SHARED:
+            arena_ = shared_arena();
+            break;
+        default:
+            arena_ = static_cast<unsigned>(options.arena);
+            break;
+    }
+    thread_tcache_ = with_tcache && options.tcache == JEMALLOC_LUA_TCACHE_THREAD;
+    if (with_tcache && options.tcache == JEMALLOC_LUA_TCACHE_OWN) {
+        if (const auto id = create_tcache()) {
+            tcache_ = *id;
+            has_tcache_ = true;
+        } else {
+            fallbacks_ |= JEMALLOC_LUA_FALLBACK_TCACHE;
+        }
+    }
+    set_flags();
+}
+
+Source::~Source() {
+    if (has_tcache_) destroy_tcache(tcache_);  // before its arena: it may hold blocks of it
+    if (own_) recycle_arena(arena_);
+}
+
+unsigned Source::arena() const {
+    return thread_arena_ ? jemalloc_lua::thread_arena() : arena_;
+}
+
+std::size_t Source::trim() const {
+    if (has_tcache_) flush_tcache(tcache_);
+    const std::size_t before = unused_bytes(arena());
+    purge();
+    const std::size_t after = unused_bytes(arena());
+    return before > after ? before - after : 0;
+}
+
+void Source::leave_shared() {
+    threshold_ = SIZE_MAX;
+    if (const auto index = own_arena(dirty_decay_ms_, muzzy_decay_ms_)) {
+        arena_ = *index;
+        own_ = true;
+        set_flags();
+    } else {
+        fallbacks_ |= JEMALLOC_LUA_FALLBACK_ARENA;
+    }
+}
+
+void Source::set_flags() {
+    free_flags_ = 0;
+    if (has_tcache_) {
+        free_flags_ = je::tcache_flag(tcache_);
+    } else if (!thread_tcache_) {
+        free_flags_ = je::no_tcache_flag;
+    }
+    alloc_flags_ = free_flags_ | (thread_arena_ ? 0 : je::arena_flag(arena_));
+}
+
+}  // namespace jemalloc_lua

@@ -1,0 +1,200 @@
+// What every heap is, whatever its front end.
+//
+// A host's lua_State *, or its `ud`, leads to a Heap. The front end is chosen once, when the heap is made:
+// it is a table of functions (FrontEnd), and the lua_Alloc in it goes straight to code that knows its heap's
+// layout, so no call on the allocation path asks how the heap is configured.
+//
+// The life of a heap: a FrontEnd makes it; the first block that it hands out is LuaJIT's state block
+// (GG_State), the last that lua_close() frees. Where a state owns its heap (jemalloc_lua_newstate), that
+// free is the heap's end, so plain lua_close() releases everything. A heap made by jemalloc_lua_heap_create()
+// ends when its owner says so.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <new>
+
+#include "arena_pool.h"
+#include "jemalloc.h"
+#include "jemalloc_lua.h"
+#include "options.h"
+
+namespace jemalloc_lua {
+
+struct FrontEnd {
+    // The allocator function, and the one for a state that is being closed as a whole, whose frees may do
+    // nothing; null where single frees can't be skipped.
+    lua_Alloc alloc;
+    lua_Alloc closing;
+    jemalloc_lua_heap *(*create)(const Options &);
+    // Releases the heap and all in it, the heap itself included.
+    void (*destroy)(jemalloc_lua_heap *);
+    // Gives unused memory back to the system; bytes.
+    std::size_t (*trim)(jemalloc_lua_heap *);
+    // Fills in what only the front end knows.
+    void (*count)(const jemalloc_lua_heap *, jemalloc_lua_stats *);
+};
+
+extern const FrontEnd slab_front;
+extern const FrontEnd direct_front;
+extern const FrontEnd checked_front;
+
+// The bytes that a heap holds from jemalloc, and how many it may.
+//
+// `watermark` is the footprint up to which nothing needs to be looked at: the lowest of the hard limit and
+// the next point at which the collector is pushed. One comparison serves both.
+class Account {
+  public:
+    // Whether `bytes` more may be held; if so they are counted. Never fails for a heap without limits.
+    bool take(std::size_t bytes) {
+        if (footprint_ + bytes > watermark_ && !over_watermark(bytes)) [[unlikely]]
+            return false;
+        force(bytes);
+        return true;
+    }
+
+    // Counts bytes that are held whatever the limit says, as when a block shrinks into a smaller one.
+    void force(std::size_t bytes) {
+        footprint_ += bytes;
+        if (footprint_ > peak_) peak_ = footprint_;
+    }
+
+    void give(std::size_t bytes) {
+        footprint_ -= bytes;
+        if (pushing_) [[unlikely]]
+            relax();
+    }
+
+    // Refuses a request for another reason than the limit: jemalloc has no memory.
+    void count_refusal() { ++refusals_; }
+
+    void set_limits(std::size_t limit, std::size_t soft_limit);  // bytes, 0: none
+    void attach(lua_State *L) { state_ = L; }
+
+    std::size_t footprint() const { return footprint_; }
+    std::size_t limit() const { return limit_; }
+    void count(jemalloc_lua_stats *stats) const;
+
+  private:
+    bool over_watermark(std::size_t bytes);
+    void push();
+    void relax();
+    std::size_t push_step() const;
+
+    std::size_t footprint_ = 0;
+    std::size_t watermark_ = SIZE_MAX;
+    std::size_t peak_ = 0;
+    std::size_t limit_ = SIZE_MAX;
+    std::size_t soft_limit_ = SIZE_MAX;
+    std::size_t next_push_ = SIZE_MAX;  // soft_limit_, or above it while pushing_
+    lua_State *state_ = nullptr;        // whose collector is pushed; null while it is unknown
+    bool pushing_ = false;
+    int calm_stepmul_ = 0;  // the collector's speed before it was pushed
+    std::uint64_t refusals_ = 0;
+    std::uint64_t pushes_ = 0;
+};
+
+// The arena and tcache that a heap allocates from, and the flags that name them.
+class Source {
+  public:
+    // Takes what the options ask for, or falls back; never fails.
+    explicit Source(const Options &options, bool with_tcache);
+    Source(const Source &) = delete;
+    Source &operator=(const Source &) = delete;
+    ~Source();
+
+    // For mallocx() and rallocx(), and without the arena for sdallocx().
+    int flags() const { return alloc_flags_; }
+    int free_flags() const { return free_flags_; }
+
+    // arena:auto: takes an arena of its own once the footprint has passed the threshold.
+    void grow(std::size_t footprint) {
+        if (footprint > threshold_) [[unlikely]]
+            leave_shared();
+    }
+
+    bool owns_arena() const { return own_; }
+    // Whether all that was ever allocated came from the own arena, so that its reset frees everything.
+    bool owned_from_start() const { return own_from_start_; }
+    unsigned arena() const;
+    unsigned fallbacks() const { return fallbacks_; }
+    void purge() const { purge_arena(arena()); }
+    // Returns what the tcache and the arena hold unused to the system; bytes.
+    std::size_t trim() const;
+
+  private:
+    void leave_shared();
+    void set_flags();
+
+    int alloc_flags_ = 0;
+    int free_flags_ = 0;
+    std::size_t threshold_ = SIZE_MAX;
+    unsigned arena_ = 0;
+    unsigned tcache_ = 0;
+    bool own_ = false;
+    bool own_from_start_ = false;
+    bool has_tcache_ = false;
+    bool thread_arena_ = false;
+    bool thread_tcache_ = false;
+    unsigned fallbacks_ = 0;
+    std::intptr_t dirty_decay_ms_;
+    std::intptr_t muzzy_decay_ms_;
+};
+
+}  // namespace jemalloc_lua
+
+struct jemalloc_lua_heap {
+    jemalloc_lua_heap(const jemalloc_lua::FrontEnd &front_end, const jemalloc_lua::Options &options,
+                      bool with_tcache)
+        : front(&front_end), source(options, with_tcache), scrub(options.scrub != 0) {
+        soft_limit_given = options.soft_limit;
+        account.set_limits(options.limit, jemalloc_lua::soft_limit_of(options.soft_limit, options.limit));
+    }
+
+    const jemalloc_lua::FrontEnd *front;
+    jemalloc_lua::Account account;
+    jemalloc_lua::Source source;
+    std::size_t soft_limit_given;
+    bool scrub;
+
+    // Set for a heap that a state owns: the free of state_block ends it, and sets *ended if there is one.
+    bool owned_by_state = false;
+    void *state_block = nullptr;
+    std::size_t state_block_size = 0;
+    bool *ended = nullptr;
+
+    // The first block handed out is the state's.
+    void note_first(void *block, std::size_t size) {
+        if (state_block != nullptr) return;
+        state_block = block;
+        state_block_size = size;
+    }
+
+    bool ends_with(const void *block) const { return owned_by_state && block == state_block; }
+};
+
+namespace jemalloc_lua {
+
+using Heap = jemalloc_lua_heap;
+
+// A heap's header in memory of its own, from a shared arena. Null when out of memory.
+template <class H>
+H *create_header(const Options &options) {
+    const int flags = je::align_flag(64) | je::no_tcache_flag | je::arena_flag(shared_arena());
+    void *memory = je::mallocx(sizeof(H), flags);
+    return memory == nullptr ? nullptr : new (memory) H(options);
+}
+
+template <class H>
+void destroy_header(H *heap) {
+    heap->~H();
+    je::sdallocx(heap, sizeof(H), je::align_flag(64) | je::no_tcache_flag);
+}
+
+// The heap's end by the free of its state block.
+inline void end_with_state(Heap *heap) {
+    if (heap->ended != nullptr) *heap->ended = true;
+    heap->front->destroy(heap);
+}
+
+}  // namespace jemalloc_lua

@@ -1,0 +1,380 @@
+// One table holds every option: its key, type, place in the struct, default, range and what is said of it.
+// The parser, the checks, the printing and the help are all read from that table.
+
+#include "options.h"
+
+#include <cerrno>
+#include <charconv>
+#include <cstdarg>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <string>
+#include <string_view>
+
+namespace jemalloc_lua {
+namespace {
+
+using std::string_view;
+
+enum class Kind { choice, arena, size, power_of_two, percent, milliseconds, boolean };
+
+struct Word {
+    string_view name;
+    int value;
+};
+
+constexpr Word front_words[] = {
+    {"direct", JEMALLOC_LUA_FRONT_DIRECT}, {"checked", JEMALLOC_LUA_FRONT_CHECKED}, {}};
+constexpr Word arena_words[] = {{"auto", JEMALLOC_LUA_ARENA_AUTO},
+                                {"own", JEMALLOC_LUA_ARENA_OWN},
+                                {"shared", JEMALLOC_LUA_ARENA_SHARED},
+                                {"thread", JEMALLOC_LUA_ARENA_THREAD},
+                                {}};
+constexpr Word tcache_words[] = {{"own", JEMALLOC_LUA_TCACHE_OWN},
+                                 {"none", JEMALLOC_LUA_TCACHE_NONE},
+                                 {"thread", JEMALLOC_LUA_TCACHE_THREAD},
+                                 {}};
+constexpr Word thp_words[] = {{"default", JEMALLOC_LUA_THP_DEFAULT},
+                              {"always", JEMALLOC_LUA_THP_ALWAYS},
+                              {"never", JEMALLOC_LUA_THP_NEVER},
+                              {}};
+constexpr Word bool_words[] = {{"false", 0}, {"true", 1}, {}};
+
+constexpr std::int64_t K = 1024;
+constexpr std::int64_t M = K * K;
+constexpr std::int64_t max_size = INT64_MAX;  // jemalloc's own limit is PTRDIFF_MAX
+constexpr std::int64_t max_arena = 4094;      // MALLOCX_ARENA() has 12 bits
+
+struct Spec {
+    string_view key;
+    Kind kind;
+    std::size_t offset;
+    std::size_t width;  // bytes of the field
+    std::int64_t initial;
+    std::int64_t low, high;
+    const Word *words;
+    const char *takes;
+    const char *help;
+};
+
+#define FIELD(name) offsetof(Options, name), sizeof(Options::name)
+constexpr Spec table[] = {
+    {"front", Kind::choice, FIELD(front), JEMALLOC_LUA_FRONT_DIRECT, 1, 2, front_words, "direct or checked",
+     "how memory is cut into blocks"},
+    {"arena", Kind::arena, FIELD(arena), JEMALLOC_LUA_ARENA_AUTO, JEMALLOC_LUA_ARENA_THREAD, max_arena,
+     arena_words, "auto, own, shared, thread or the index of an arena (0 to 4094)",
+     "the jemalloc arena that memory comes from"},
+    {"tcache", Kind::choice, FIELD(tcache), JEMALLOC_LUA_TCACHE_OWN, 0, 2, tcache_words,
+     "own, none or thread (thread only with arena:thread)", "thread cache of front:direct"},
+    {"arena_threshold", Kind::size, FIELD(arena_threshold), M, 0, max_size, nullptr, "bytes, such as 1M",
+     "arena:auto takes an arena of its own above this footprint"},
+    {"limit", Kind::size, FIELD(limit), 0, 0, max_size, nullptr, "bytes, such as 64M (0: none)",
+     "hard limit of the footprint"},
+    {"soft_limit", Kind::size, FIELD(soft_limit), 0, 0, max_size, nullptr,
+     "bytes, such as 48M (0: 80 % of limit)", "footprint above which the collector works harder"},
+    {"retain", Kind::percent, FIELD(retain), 100, 0, 10000, nullptr, "percent, 0 to 10000",
+     "slab: memory kept after a collection, of what is live"},
+    {"nursery", Kind::size, FIELD(nursery), 64 * K, 16 * K, M, nullptr, "bytes, 16K to 1M",
+     "slab: first block, holds the state and its first objects"},
+    {"slab", Kind::power_of_two, FIELD(slab), 32 * K, min_slab, max_slab, nullptr,
+     "bytes, a power of two from 16K to 1M", "slab: bytes of one slab"},
+    {"small_max", Kind::size, FIELD(small_max), 1024, 64, max_small, nullptr, "bytes, 64 to 1K",
+     "slab: largest block carved from a slab"},
+    {"huge_min", Kind::size, FIELD(huge_min), 256 * K, 64 * K, max_size, nullptr, "bytes, 64K and up",
+     "slab: blocks this large grow by moving pages"},
+    {"dirty_decay_ms", Kind::milliseconds, FIELD(dirty_decay_ms), JEMALLOC_LUA_DECAY_DEFAULT, -1,
+     INTPTR_MAX / 1000000, nullptr, "milliseconds (-1: never, 0: at once) or default",
+     "own arenas: time until unused dirty pages go back"},
+    {"muzzy_decay_ms", Kind::milliseconds, FIELD(muzzy_decay_ms), JEMALLOC_LUA_DECAY_DEFAULT, -1,
+     INTPTR_MAX / 1000000, nullptr, "milliseconds (-1: never, 0: at once) or default",
+     "own arenas: time until unused muzzy pages go back"},
+    {"thp", Kind::choice, FIELD(thp), JEMALLOC_LUA_THP_DEFAULT, 0, 2, thp_words, "default, always or never",
+     "huge pages for the largest blocks"},
+    {"scrub", Kind::boolean, FIELD(scrub), 0, 0, 1, bool_words, "true or false",
+     "zero memory when it is freed and when the state closes"},
+};
+#undef FIELD
+
+constexpr std::size_t first_version_size = offsetof(Options, scrub) + sizeof(Options::scrub);
+
+// ---- Fields by their spec
+
+std::int64_t get(const Options &options, const Spec &spec) {
+    const char *field = reinterpret_cast<const char *>(&options) + spec.offset;
+    if (spec.width == sizeof(int)) {
+        int value;
+        std::memcpy(&value, field, sizeof value);
+        return value;
+    }
+    std::int64_t value;
+    std::memcpy(&value, field, sizeof value);
+    return value;
+}
+
+void set(Options &options, const Spec &spec, std::int64_t value) {
+    char *field = reinterpret_cast<char *>(&options) + spec.offset;
+    if (spec.width == sizeof(int)) {
+        const int narrow = static_cast<int>(value);
+        std::memcpy(field, &narrow, sizeof narrow);
+    } else {
+        std::memcpy(field, &value, sizeof value);
+    }
+}
+
+bool in_range(const Spec &spec, std::int64_t value) {
+    if (spec.kind == Kind::milliseconds && value == JEMALLOC_LUA_DECAY_DEFAULT) return true;
+    if (value < spec.low || value > spec.high) return false;
+    return spec.kind != Kind::power_of_two || std::has_single_bit(static_cast<std::uint64_t>(value));
+}
+
+// ---- Text to value
+
+// A whole number with an optional unit K, M or G; false for anything else, overflow included.
+bool read_size(string_view text, std::int64_t *value) {
+    std::int64_t number = 0;
+    const auto [rest, status] = std::from_chars(text.data(), text.data() + text.size(), number);
+    if (status != std::errc{} || text.starts_with('-')) return false;
+    string_view unit = text.substr(static_cast<std::size_t>(rest - text.data()));
+    std::int64_t scale = 1;
+    if (unit == "K" || unit == "k") {
+        scale = K;
+    } else if (unit == "M" || unit == "m") {
+        scale = M;
+    } else if (unit == "G" || unit == "g") {
+        scale = M * K;
+    } else if (!unit.empty()) {
+        return false;
+    }
+    return !__builtin_mul_overflow(number, scale, value);
+}
+
+bool read_number(string_view text, std::int64_t *value) {
+    const auto [rest, status] = std::from_chars(text.data(), text.data() + text.size(), *value);
+    return status == std::errc{} && rest == text.data() + text.size();
+}
+
+bool read_word(const Word *words, string_view text, std::int64_t *value) {
+    for (const Word *word = words; word != nullptr && !word->name.empty(); ++word) {
+        if (word->name == text) {
+            *value = word->value;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool read_value(const Spec &spec, string_view text, std::int64_t *value) {
+    switch (spec.kind) {
+        case Kind::choice:
+        case Kind::boolean:
+            return read_word(spec.words, text, value);
+        case Kind::arena:
+            if (read_word(spec.words, text, value)) return true;
+            return read_number(text, value) && *value >= 0;
+        case Kind::size:
+        case Kind::power_of_two:
+            return read_size(text, value);
+        case Kind::percent:
+            return read_number(text, value);
+        case Kind::milliseconds:
+            if (text == "default") {
+                *value = JEMALLOC_LUA_DECAY_DEFAULT;
+                return true;
+            }
+            return read_number(text, value);
+    }
+    return false;
+}
+
+// ---- Value to text
+
+std::string write_value(const Spec &spec, std::int64_t value) {
+    for (const Word *word = spec.words; word != nullptr && !word->name.empty(); ++word) {
+        if (word->value == value) return std::string(word->name);
+    }
+    if (spec.kind == Kind::milliseconds && value == JEMALLOC_LUA_DECAY_DEFAULT) return "default";
+    if (spec.kind == Kind::size || spec.kind == Kind::power_of_two) {
+        if (value != 0 && value % (M * K) == 0) return std::to_string(value / (M * K)) + "G";
+        if (value != 0 && value % M == 0) return std::to_string(value / M) + "M";
+        if (value != 0 && value % K == 0) return std::to_string(value / K) + "K";
+    }
+    return std::to_string(value);
+}
+
+int copy_out(const std::string &text, char *buf, std::size_t len) {
+    if (buf != nullptr && len > 0) {
+        const std::size_t n = text.size() < len ? text.size() : len - 1;
+        std::memcpy(buf, text.data(), n);
+        buf[n] = '\0';
+    }
+    return static_cast<int>(text.size());
+}
+
+// ---- Messages
+
+struct Message {
+    char *buf;
+    std::size_t len;
+
+    [[gnu::format(printf, 2, 3)]] int operator()(const char *format, ...) const {
+        if (buf != nullptr && len > 0) {
+            va_list args;
+            va_start(args, format);
+            std::vsnprintf(buf, len, format, args);
+            va_end(args);
+        }
+        return EINVAL;
+    }
+};
+
+int width_of(string_view text) {
+    return static_cast<int>(text.size() < 64 ? text.size() : 64);
+}
+
+// A condition that spans options; what each takes on its own is checked by in_range().
+int check_together(const Options &options, const Message &say) {
+    if (options.tcache == JEMALLOC_LUA_TCACHE_THREAD && options.arena != JEMALLOC_LUA_ARENA_THREAD) {
+        return say("tcache:thread is the cache of the thread's own arena: it takes arena:thread with it");
+    }
+    return 0;
+}
+
+// Reads one pair into options.
+int read_pair(Options &options, string_view pair, const Message &say) {
+    const std::size_t colon = pair.find(':');
+    if (pair.empty()) return say("empty pair: options are key:value,key:value");
+    if (colon == string_view::npos) {
+        return say("'%.*s' has no value: options are key:value,key:value", width_of(pair), pair.data());
+    }
+    const string_view key = pair.substr(0, colon);
+    const string_view text = pair.substr(colon + 1);
+    for (const Spec &spec : table) {
+        if (spec.key != key) continue;
+        std::int64_t value = 0;
+        if (!read_value(spec, text, &value) || !in_range(spec, value)) {
+            return say("%s: '%.*s' is not valid; it takes %s", spec.key.data(), width_of(text), text.data(),
+                       spec.takes);
+        }
+        set(options, spec, value);
+        return 0;
+    }
+    std::string keys;
+    for (const Spec &spec : table) keys.append(keys.empty() ? "" : ", ").append(spec.key);
+    return say("unknown key '%.*s'; the keys are %s", width_of(key), key.data(), keys.c_str());
+}
+
+// Calls f(pair) for each of the pairs of conf until it returns non-zero, and returns that.
+template <class F>
+int each_pair(string_view conf, F &&f) {
+    while (!conf.empty()) {
+        const std::size_t comma = conf.find(',');
+        if (const int status = f(conf.substr(0, comma)); status != 0) return status;
+        if (comma == string_view::npos) break;
+        conf.remove_prefix(comma + 1);
+        if (conf.empty()) return f(conf);
+    }
+    return 0;
+}
+
+Options read_environment() {
+    Options options;
+    jemalloc_lua_options_init(&options);
+    const char *conf = std::getenv("JEMALLOC_LUA_CONF");
+    if (conf == nullptr) return options;
+    char text[512];
+    const Message say{text, sizeof text};
+    const auto report = [&] { std::fprintf(stderr, "jemalloc_lua: JEMALLOC_LUA_CONF: %s\n", text); };
+    each_pair(conf, [&](string_view pair) {
+        if (read_pair(options, pair, say) != 0) report();
+        return 0;
+    });
+    if (check_together(options, say) != 0) {
+        report();
+        options.tcache = JEMALLOC_LUA_TCACHE_OWN;
+    }
+    return options;
+}
+
+}  // namespace
+
+const Options &environment_options() {
+    static const Options options = read_environment();
+    return options;
+}
+
+int adopt_options(const Options *given, Options *out, char *err, std::size_t errlen) {
+    const Message say{err, errlen};
+    if (given == nullptr) return say("no options: jemalloc_lua_options_init() makes some");
+    if (given->size < first_version_size) {
+        return say("options.size is %zu: jemalloc_lua_options_init() sets it", given->size);
+    }
+    jemalloc_lua_options_init(out);
+    std::memcpy(out, given, given->size < sizeof *out ? given->size : sizeof *out);
+    out->size = sizeof *out;
+    for (const Spec &spec : table) {
+        const std::int64_t value = get(*out, spec);
+        if (!in_range(spec, value)) {
+            return say("%s: %lld is out of range; it takes %s", spec.key.data(),
+                       static_cast<long long>(value), spec.takes);
+        }
+    }
+    return check_together(*out, say);
+}
+
+}  // namespace jemalloc_lua
+
+// ---- C API
+
+using namespace jemalloc_lua;
+
+void jemalloc_lua_options_init(jemalloc_lua_options *options) {
+    if (options == nullptr) return;
+    std::memset(options, 0, sizeof *options);
+    options->size = sizeof *options;
+    for (const Spec &spec : table) set(*options, spec, spec.initial);
+}
+
+int jemalloc_lua_options_parse(jemalloc_lua_options *options, const char *conf, char *err,
+                               std::size_t errlen) {
+    const Message say{err, errlen};
+    Options next;
+    if (const int status = adopt_options(options, &next, err, errlen); status != 0) return status;
+    if (conf == nullptr) return say("no text: options are key:value,key:value");
+    int status = each_pair(conf, [&](string_view pair) { return read_pair(next, pair, say); });
+    if (status == 0) status = check_together(next, say);
+    if (status == 0) {
+        const std::size_t size = options->size;
+        std::memcpy(options, &next, size < sizeof next ? size : sizeof next);
+        options->size = size;
+    }
+    return status;
+}
+
+int jemalloc_lua_options_format(const jemalloc_lua_options *options, int all, char *buf, std::size_t len) {
+    std::string text;
+    Options now;
+    if (adopt_options(options, &now, nullptr, 0) == 0) {
+        for (const Spec &spec : table) {
+            if (all == 0 && get(now, spec) == spec.initial) continue;
+            if (!text.empty()) text += ',';
+            text.append(spec.key).append(":").append(write_value(spec, get(now, spec)));
+        }
+    }
+    return copy_out(text, buf, len);
+}
+
+int jemalloc_lua_options_help(char *buf, std::size_t len) {
+    std::string text;
+    char line[256];
+    std::snprintf(line, sizeof line, "%-16s %-8s %s\n", "option", "default", "what it does, and takes");
+    text += line;
+    for (const Spec &spec : table) {
+        std::snprintf(line, sizeof line, "%-16s %-8s %s:\n%-25s %s\n", spec.key.data(),
+                      write_value(spec, spec.initial).c_str(), spec.help, "", spec.takes);
+        text += line;
+    }
+    return copy_out(text, buf, len);
+}

@@ -1,0 +1,30 @@
+// The options of a heap as the rest of the library sees them: complete, in range, and with a reader of
+// JEMALLOC_LUA_CONF. What they mean stands in jemalloc_lua.h.
+#pragma once
+
+#include <cstddef>
+
+#include "jemalloc_lua.h"
+
+namespace jemalloc_lua {
+
+using Options = jemalloc_lua_options;
+
+inline constexpr std::size_t min_slab = std::size_t{16} << 10;
+inline constexpr std::size_t max_slab = std::size_t{1} << 20;
+inline constexpr std::size_t max_small = 1024;
+
+// The built-in defaults with JEMALLOC_LUA_CONF over them. The variable is read once in a process; each bad
+// pair in it is reported on stderr then.
+const Options &environment_options();
+
+// Copies the caller's options, which may come from an older or a newer header, and checks every value.
+// Returns 0 or EINVAL, with the reason in err.
+int adopt_options(const Options *given, Options *out, char *err, std::size_t errlen);
+
+// What the soft limit comes to, in bytes; 0: none.
+constexpr std::size_t soft_limit_of(std::size_t soft_limit, std::size_t limit) {
+    return soft_limit != 0 ? soft_limit : limit / 5 * 4;
+}
+
+}  // namespace jemalloc_lua

@@ -1,0 +1,155 @@
+// Lua states on heaps: how they are made, found again from a lua_State *, and closed.
+
+#include <cerrno>
+#include <cstdio>
+
+#include "heap.h"
+
+namespace jemalloc_lua {
+namespace {
+
+const FrontEnd &front_of(const Options &options) {
+    switch (options.front) {
+        case JEMALLOC_LUA_FRONT_CHECKED:
+            return checked_front;
+        default:
+            return direct_front;
+    }
+}
+
+// A heap for options that may be null; sets errno.
+Heap *create_heap(const Options *given) {
+    Options options = environment_options();
+    if (given != nullptr && adopt_options(given, &options, nullptr, 0) != 0) {
+        errno = EINVAL;
+        return nullptr;
+    }
+    if (options.arena >= 0 && !arena_exists(static_cast<unsigned>(options.arena))) {
+        errno = EINVAL;
+        return nullptr;
+    }
+    Heap *heap = front_of(options).create(options);
+    if (heap == nullptr) errno = ENOMEM;
+    return heap;
+}
+
+// The heap of a state, or null for a state that is not ours.
+Heap *heap_of(lua_State *L) {
+    if (L == nullptr) return nullptr;
+    void *ud = nullptr;
+    const lua_Alloc f = lua_getallocf(L, &ud);
+    for (const FrontEnd *front : {&direct_front, &checked_front}) {
+        if (f == front->alloc || f == front->closing) return static_cast<Heap *>(ud);
+    }
+    return nullptr;
+}
+
+// As in luaL_newstate() of LuaJIT (lib_aux.c).
+int panic(lua_State *L) {
+    const char *message = lua_tolstring(L, -1, nullptr);
+    std::fprintf(stderr, "PANIC: unprotected error in call to Lua API (%s)\n",
+                 message != nullptr ? message : "?");
+    return 0;
+}
+
+lua_State *create_state(const Options *options) {
+    Heap *heap = create_heap(options);
+    if (heap == nullptr) return nullptr;
+    bool ended = false;
+    heap->owned_by_state = true;
+    heap->ended = &ended;
+    lua_State *L = lua_newstate(heap->front->alloc, heap);
+    if (L != nullptr) {
+        heap->ended = nullptr;
+        heap->account.attach(L);
+        lua_atpanic(L, panic);
+        return L;
+    }
+    // lua_newstate() has freed all (the heap has ended), or rejected the state block for its address and
+    // left it to us (LuaJIT before October 2025), or got no memory, or did not even ask for any.
+    bool asked = true;
+    if (!ended) {
+        jemalloc_lua_stats stats{};
+        heap->account.count(&stats);
+        asked = heap->state_block != nullptr || stats.refusals > 0;
+        if (heap->state_block != nullptr) {
+            heap->front->alloc(heap, heap->state_block, heap->state_block_size, 0);
+        } else {
+            heap->front->destroy(heap);
+        }
+    }
+    errno = asked ? ENOMEM : ENOTSUP;
+    return nullptr;
+}
+
+}  // namespace
+}  // namespace jemalloc_lua
+
+// ---- C API
+
+using namespace jemalloc_lua;
+
+lua_State *jemalloc_lua_newstate(void) {
+    return create_state(nullptr);
+}
+
+lua_State *jemalloc_lua_newstate_opts(const jemalloc_lua_options *options) {
+    if (options == nullptr) {
+        errno = EINVAL;
+        return nullptr;
+    }
+    return create_state(options);
+}
+
+void jemalloc_lua_close(lua_State *L) {
+    if (L == nullptr) return;
+    Heap *heap = heap_of(L);
+    if (heap != nullptr && heap->front->closing != nullptr) lua_setallocf(L, heap->front->closing, heap);
+    lua_close(L);
+}
+
+int jemalloc_lua_get_stats(lua_State *L, jemalloc_lua_stats *stats) {
+    const Heap *heap = heap_of(L);
+    if (heap == nullptr || stats == nullptr || stats->size < sizeof *stats) return EINVAL;
+    const std::size_t size = stats->size;
+    *stats = {};
+    stats->size = size;
+    heap->account.count(stats);
+    stats->arena = heap->source.arena();
+    stats->fallbacks = heap->source.fallbacks();
+    heap->front->count(heap, stats);
+    stats->live = (static_cast<std::size_t>(lua_gc(L, LUA_GCCOUNT, 0)) << 10) +
+                  static_cast<std::size_t>(lua_gc(L, LUA_GCCOUNTB, 0));
+    return 0;
+}
+
+int jemalloc_lua_set_limit(lua_State *L, std::size_t bytes) {
+    Heap *heap = heap_of(L);
+    if (heap == nullptr) return EINVAL;
+    heap->account.set_limits(bytes, soft_limit_of(heap->soft_limit_given, bytes));
+    return 0;
+}
+
+std::size_t jemalloc_lua_trim(lua_State *L) {
+    Heap *heap = heap_of(L);
+    return heap == nullptr ? 0 : heap->front->trim(heap);
+}
+
+int jemalloc_lua_get_arena(lua_State *L, unsigned *index) {
+    const Heap *heap = heap_of(L);
+    if (heap == nullptr || index == nullptr) return EINVAL;
+    *index = heap->source.arena();
+    return 0;
+}
+
+jemalloc_lua_heap *jemalloc_lua_heap_create(const jemalloc_lua_options *options) {
+    return create_heap(options);
+}
+
+void jemalloc_lua_heap_destroy(jemalloc_lua_heap *heap) {
+    if (heap != nullptr) heap->front->destroy(heap);
+}
+
+lua_Alloc jemalloc_lua_heap_alloc(jemalloc_lua_heap *heap) {
+    return heap == nullptr ? nullptr : heap->front->alloc;
+}
