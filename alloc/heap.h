@@ -36,6 +36,7 @@ struct FrontEnd {
 };
 
 extern const FrontEnd slab_front;
+extern const FrontEnd slab_scrub_front;  // options.scrub
 extern const FrontEnd direct_front;
 extern const FrontEnd checked_front;
 

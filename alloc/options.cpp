@@ -26,8 +26,10 @@ struct Word {
     int value;
 };
 
-constexpr Word front_words[] = {
-    {"direct", JEMALLOC_LUA_FRONT_DIRECT}, {"checked", JEMALLOC_LUA_FRONT_CHECKED}, {}};
+constexpr Word front_words[] = {{"slab", JEMALLOC_LUA_FRONT_SLAB},
+                                {"direct", JEMALLOC_LUA_FRONT_DIRECT},
+                                {"checked", JEMALLOC_LUA_FRONT_CHECKED},
+                                {}};
 constexpr Word arena_words[] = {{"auto", JEMALLOC_LUA_ARENA_AUTO},
                                 {"own", JEMALLOC_LUA_ARENA_OWN},
                                 {"shared", JEMALLOC_LUA_ARENA_SHARED},
@@ -62,8 +64,8 @@ struct Spec {
 
 #define FIELD(name) offsetof(Options, name), sizeof(Options::name)
 constexpr Spec table[] = {
-    {"front", Kind::choice, FIELD(front), JEMALLOC_LUA_FRONT_DIRECT, 1, 2, front_words, "direct or checked",
-     "how memory is cut into blocks"},
+    {"front", Kind::choice, FIELD(front), JEMALLOC_LUA_FRONT_SLAB, 0, 2, front_words,
+     "slab, direct or checked", "how memory is cut into blocks"},
     {"arena", Kind::arena, FIELD(arena), JEMALLOC_LUA_ARENA_AUTO, JEMALLOC_LUA_ARENA_THREAD, max_arena,
      arena_words, "auto, own, shared, thread or the index of an arena (0 to 4094)",
      "the jemalloc arena that memory comes from"},

@@ -10,6 +10,8 @@ namespace {
 
 const FrontEnd &front_of(const Options &options) {
     switch (options.front) {
+        case JEMALLOC_LUA_FRONT_SLAB:
+            return options.scrub != 0 ? slab_scrub_front : slab_front;
         case JEMALLOC_LUA_FRONT_CHECKED:
             return checked_front;
         default:
@@ -38,7 +40,7 @@ Heap *heap_of(lua_State *L) {
     if (L == nullptr) return nullptr;
     void *ud = nullptr;
     const lua_Alloc f = lua_getallocf(L, &ud);
-    for (const FrontEnd *front : {&direct_front, &checked_front}) {
+    for (const FrontEnd *front : {&slab_front, &slab_scrub_front, &direct_front, &checked_front}) {
         if (f == front->alloc || f == front->closing) return static_cast<Heap *>(ud);
     }
     return nullptr;

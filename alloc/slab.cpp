@@ -1,0 +1,163 @@
+// The slab front end's allocator function: what every request passes through.
+//
+// malloc costs 11 instructions and two cache lines (the list's head, the block), free 12 and two (the
+// block, its slab's header), as gcc 12 -O2 makes them for x86-64; everything else is a call to a slow path
+// in slab_pages.cpp or slab_large.cpp. There are no locks and no thread-local storage: a heap belongs to its
+// state.
+
+#include <cstring>
+
+#include "slab_heap.h"
+
+namespace jemalloc_lua {
+namespace {
+
+SlabHeap *heap_from(void *ud) {
+    return static_cast<SlabHeap *>(static_cast<Heap *>(ud));
+}
+
+JEMALLOC_LUA_TOUCHES_FREED inline void *small_alloc(SlabHeap *heap, std::size_t size) {
+    const unsigned index = class_of(size);
+    Block *block = heap->free[index];
+    if (block == nullptr) [[unlikely]]
+        return refill(heap, index);
+    heap->free[index] = block->next;
+    unpoison(block, class_size(index));
+    return block;
+}
+
+JEMALLOC_LUA_TOUCHES_FREED inline void small_free(SlabHeap *heap, void *ptr, std::size_t size) {
+    auto *block = static_cast<Block *>(ptr);
+    Slab *slab = slab_of(heap, ptr);
+    block->next = slab->free;
+    slab->free = block;
+    poison(ptr, class_size(class_of(size)));
+    if (--slab->countdown == 0) [[unlikely]]
+        slab_event(heap, slab, block, size);
+}
+
+template <bool scrub>
+[[gnu::noinline]] void *resize(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_t new_size) {
+    if (scrub && new_size < old_size) {
+        explicit_bzero(static_cast<char *>(ptr) + new_size, old_size - new_size);
+    }
+    if (old_size > heap->small_max || new_size > heap->small_max) {
+        return large_resize(heap, ptr, old_size, new_size);
+    }
+    if (class_of(old_size) == class_of(new_size)) return ptr;
+    void *moved = small_alloc(heap, new_size);
+    // Lua does not expect that a block can't shrink. A block may be larger than its class.
+    if (moved == nullptr) return new_size < old_size ? ptr : nullptr;
+    std::memcpy(moved, ptr, old_size < new_size ? old_size : new_size);
+    if (scrub) explicit_bzero(ptr, old_size);
+    small_free(heap, ptr, old_size);
+    return moved;
+}
+
+template <bool scrub>
+void *slab_alloc(void *ud, void *ptr, std::size_t old_size, std::size_t new_size) {
+    SlabHeap *heap = heap_from(ud);
+    if (ptr == nullptr) {
+        // Of size 0 as well, which makes the difference wrap around.
+        if (new_size - 1 < heap->small_max) [[likely]]
+            return small_alloc(heap, new_size);
+        return large_alloc(heap, new_size);
+    }
+    if (new_size == 0) {
+        if (scrub) explicit_bzero(ptr, old_size);
+        if (old_size - 1 < heap->small_max) [[likely]] {
+            small_free(heap, ptr, old_size);
+        } else {
+            large_free(heap, ptr, old_size);
+        }
+        return nullptr;
+    }
+    return resize<scrub>(heap, ptr, old_size, new_size);
+}
+
+// The state is closing: its slabs go as a whole, so small blocks need not be freed.
+template <bool scrub>
+void *slab_closing(void *ud, void *ptr, std::size_t old_size, std::size_t new_size) {
+    if (new_size == 0 && old_size - 1 < heap_from(ud)->small_max && !scrub) return nullptr;
+    return slab_alloc<scrub>(ud, ptr, old_size, new_size);
+}
+
+// ---- Set-up and teardown
+
+constexpr std::size_t round_up(std::size_t size, std::size_t step) {
+    return (size + step - 1) / step * step;
+}
+
+std::size_t nursery_size(const Options &options) {
+    return round_up(options.nursery, options.slab);
+}
+
+int nursery_flags(const Options &options) {
+    const int flags = je::align_flag(options.slab) | je::no_tcache_flag;
+    if (options.arena == JEMALLOC_LUA_ARENA_THREAD) return flags;
+    return flags | je::arena_flag(options.arena >= 0 ? static_cast<unsigned>(options.arena) : shared_arena());
+}
+
+template <bool scrub>
+Heap *create(const Options &options) {
+    const std::size_t size = nursery_size(options);
+    if (options.limit != 0 && size > options.limit) return nullptr;
+    void *memory = je::mallocx(size, nursery_flags(options));
+    if (memory == nullptr) return nullptr;
+    const auto base = reinterpret_cast<std::uintptr_t>(memory);
+    const std::uintptr_t place = base + colour(base) + sizeof(Slab);
+    return new (reinterpret_cast<void *>(place))
+        SlabHeap(scrub ? slab_scrub_front : slab_front, options, size);
+}
+
+void destroy(Heap *base) {
+    auto *heap = static_cast<SlabHeap *>(base);
+    release_slabs(heap);
+    void *memory = reinterpret_cast<void *>(heap->nursery_start);
+    const std::size_t size = heap->nursery_end - heap->nursery_start;
+    const int align = je::align_flag(heap->slab_size());
+    const bool scrub = heap->scrub;
+    heap->~SlabHeap();
+    unpoison(memory, size);
+    if (scrub) explicit_bzero(memory, size);
+    je::sdallocx(memory, size, align | je::no_tcache_flag);
+}
+
+std::size_t trim(Heap *heap) {
+    return slab_trim(static_cast<SlabHeap *>(heap));
+}
+
+void count(const Heap *base, jemalloc_lua_stats *stats) {
+    const auto *heap = static_cast<const SlabHeap *>(base);
+    stats->front = JEMALLOC_LUA_FRONT_SLAB;
+    stats->nursery_used = heap->nursery_fresh - heap->nursery_start;
+    stats->slabs = heap->slab_count;
+    stats->empty_slabs = heap->empty_count;
+    stats->large_blocks = heap->large_blocks;
+    stats->large_bytes = heap->large_bytes;
+    stats->cached_bytes = heap->cached_bytes;
+    stats->purged = heap->purged;
+}
+
+}  // namespace
+
+const FrontEnd slab_front = {slab_alloc<false>, slab_closing<false>, create<false>, destroy, trim, count};
+const FrontEnd slab_scrub_front = {slab_alloc<true>, slab_closing<true>, create<true>, destroy, trim, count};
+
+SlabHeap::SlabHeap(const FrontEnd &front_end, const Options &options, std::size_t nursery_bytes)
+    : Heap(front_end, options, false),
+      small_max(options.small_max),
+      slab_mask(options.slab - 1),
+      retain(options.retain),
+      huge_min(options.huge_min),
+      thp(options.thp) {
+    nursery_start = reinterpret_cast<std::uintptr_t>(this) & ~slab_mask;
+    nursery_end = nursery_start + nursery_bytes;
+    nursery_fresh = (reinterpret_cast<std::uintptr_t>(this + 1) + 15) & ~std::uintptr_t{15};
+    for (std::uintptr_t base = nursery_start; base < nursery_end; base += options.slab) {
+        new (slab_at(base)) Slab;
+    }
+    account.force(nursery_bytes);
+}
+
+}  // namespace jemalloc_lua

@@ -1,0 +1,228 @@
+// The slab heap: its memory, and the rules that hold in it. See README.md for the same with a drawing.
+//
+//   nursery (one jemalloc region, 64 KiB of address space, touched only as used)
+//   +------+------------+-------------+----------------------------------+ - - -
+//   | Slab | SlabHeap   | state block | first blocks, any size  ->       |  Slab ...
+//   +------+------------+-------------+----------------------------------+ - - -
+//
+//   slab (32 KiB, aligned to its size, blocks of one class)
+//   +---------------+------+---------------------------------------------+
+//   | <- then these | Slab |                 <- fresh blocks from here   |
+//   +---------------+------+---------------------------------------------+
+//
+// The header of a slab is found from the address of any block in it: round down to the slab's size, add the
+// colour. The colour (0 to 63 cache lines, by address) spreads the headers over the sets of the CPU's caches;
+// without it all would compete for the same few lines.
+//
+// What malloc takes: heap->free[class], a list of blocks that are ready. It does not look at any slab. When
+// the list is empty, refill() gets the next one: what was freed in the class's current slab since, some more
+// of its fresh blocks, another slab.
+//
+// What free does: push the block on its slab's own list and count down. No block's class is looked up, since
+// a slab has only one. The countdown reaches zero when something has to happen to the slab, and means
+// something else for each state of it:
+//
+//   state     countdown runs out when                                   then it becomes
+//   current   all its blocks are free                                   (stays current)
+//   full      an eighth of its blocks are free: worth handing out       partial
+//   partial   all its blocks are free                                   empty
+//   nursery   one block is free: it goes to heap->free[class] at once   (stays nursery)
+//
+// Blocks in heap->free[] count as used. So used == countdown + spare, for every slab but the nursery's.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "heap.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#define JEMALLOC_LUA_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define JEMALLOC_LUA_ASAN 1
+#endif
+#endif
+
+#if defined(JEMALLOC_LUA_ASAN)
+#include <sanitizer/asan_interface.h>
+// Freed blocks are poisoned; the functions that read the links in them are not checked.
+#define JEMALLOC_LUA_TOUCHES_FREED __attribute__((no_sanitize("address")))
+#else
+#define JEMALLOC_LUA_TOUCHES_FREED
+#endif
+
+namespace jemalloc_lua {
+
+inline void poison([[maybe_unused]] void *block, [[maybe_unused]] std::size_t size) {
+#if defined(JEMALLOC_LUA_ASAN)
+    ASAN_POISON_MEMORY_REGION(block, size);
+#endif
+}
+
+inline void unpoison([[maybe_unused]] void *block, [[maybe_unused]] std::size_t size) {
+#if defined(JEMALLOC_LUA_ASAN)
+    ASAN_UNPOISON_MEMORY_REGION(block, size);
+#endif
+}
+
+// ---- Size classes of small blocks: steps of 16 bytes to 256, of 32 to 512, of 64 to 1024
+
+inline constexpr unsigned class_count = 32;
+
+constexpr std::size_t class_size(unsigned index) {
+    if (index < 16) return 16 * (index + 1);
+    if (index < 24) return 256 + 32 * (index - 15);
+    return 512 + 64 * (index - 23);
+}
+
+// By size in units of 16 bytes, rounded up.
+inline constexpr auto class_table = [] {
+    std::array<std::uint8_t, max_small / 16 + 1> table{};
+    unsigned index = 0;
+    for (std::size_t units = 1; units < table.size(); ++units) {
+        if (units * 16 > class_size(index)) ++index;
+        table[units] = static_cast<std::uint8_t>(index);
+    }
+    return table;
+}();
+
+constexpr unsigned class_of(std::size_t size) {
+    return class_table[(size + 15) / 16];
+}
+
+// ---- Memory
+
+// A free block; the rest of it is whatever it last held.
+struct Block {
+    Block *next;
+};
+
+enum class SlabState : std::uint8_t { nursery, current, full, partial, empty };
+
+struct alignas(64) Slab {
+    Block *free = nullptr;        // freed since the list was last taken, the newest first
+    std::uint32_t countdown = 1;  // frees until slab_event()
+    std::uint32_t spare = 0;      // blocks in use that the countdown does not count
+    std::uint32_t carved = 0;     // blocks made so far of the fresh memory
+    std::uint32_t fresh = 0;      // offset of the end of the fresh memory ...
+    std::uint32_t floor = 0;      // ... and of its start
+    std::uint8_t class_index = 0;
+    SlabState state = SlabState::nursery;
+    Slab *next = nullptr;
+    Slab *prev = nullptr;
+
+    std::uint32_t used() const { return countdown + spare; }
+};
+static_assert(sizeof(Slab) == 64);
+
+// Slabs of one state, oldest first.
+struct SlabList {
+    Slab *first = nullptr;
+    Slab *last = nullptr;
+
+    void push_back(Slab *slab) {
+        slab->prev = last;
+        slab->next = nullptr;
+        (last != nullptr ? last->next : first) = slab;
+        last = slab;
+    }
+    void remove(Slab *slab) {
+        (slab->prev != nullptr ? slab->prev->next : first) = slab->next;
+        (slab->next != nullptr ? slab->next->prev : last) = slab->prev;
+    }
+};
+
+// Freed blocks above small_max and up to max_cached are kept by jemalloc's size class.
+inline constexpr std::size_t max_cached = std::size_t{32} << 10;
+inline constexpr unsigned cached_classes = 40;
+
+// Index of jemalloc's size class for sizes 65 to max_cached.
+constexpr unsigned cached_class(std::size_t size) {
+    const auto ceil_lg = static_cast<unsigned>(std::bit_width(size - 1));
+    return (ceil_lg - 7) * 4 + static_cast<unsigned>((size - 1) >> (ceil_lg - 3) & 3);
+}
+static_assert(cached_class(65) == 0 && cached_class(max_cached) < cached_classes);
+
+struct SlabHeap : Heap {
+    SlabHeap(const FrontEnd &front, const Options &options, std::size_t nursery_bytes);
+
+    // What malloc and free touch.
+    alignas(64) std::array<Block *, class_count> free{};
+    std::size_t small_max;
+    std::uintptr_t slab_mask;  // slab size - 1
+
+    // Slabs.
+    std::array<Slab *, class_count> current{};
+    std::array<SlabList, class_count> partial{};
+    SlabList full;
+    SlabList empty;
+    std::size_t slab_count = 0;
+    std::size_t empty_count = 0;
+    std::size_t released = 0;  // bytes given to jemalloc since the arena was last purged
+    std::uint64_t purged = 0;
+    unsigned retain;
+
+    // Nursery: [nursery_fresh, nursery_end) is untouched, except for the headers of slab-sized pieces.
+    std::uintptr_t nursery_start = 0;
+    std::uintptr_t nursery_fresh = 0;
+    std::uintptr_t nursery_end = 0;
+
+    // Larger blocks.
+    std::array<Block *, cached_classes> cached{};
+    std::size_t cached_bytes = 0;
+    std::size_t large_blocks = 0;
+    std::size_t large_bytes = 0;
+    std::size_t huge_min;
+    int thp;
+    bool shrinking = false;  // a block moves into a smaller one: the limit does not stop that
+
+    std::size_t slab_size() const { return slab_mask + 1; }
+    bool in_nursery(const void *ptr) const {
+        return reinterpret_cast<std::uintptr_t>(ptr) - nursery_start < nursery_end - nursery_start;
+    }
+};
+
+constexpr std::uintptr_t colour(std::uintptr_t base) {
+    return (base >> 9) & 0xFC0;
+}
+
+inline Slab *slab_at(std::uintptr_t base) {
+    return reinterpret_cast<Slab *>(base + colour(base));
+}
+
+inline Slab *slab_of(const SlabHeap *heap, const void *block) {
+    return slab_at(reinterpret_cast<std::uintptr_t>(block) & ~heap->slab_mask);
+}
+
+inline std::uintptr_t base_of(const SlabHeap *heap, const Slab *slab) {
+    return reinterpret_cast<std::uintptr_t>(slab) & ~heap->slab_mask;
+}
+
+// ---- Slow paths
+
+// slab_pages.cpp: the next block of a class when its list is empty; null when out of memory.
+void *refill(SlabHeap *heap, unsigned class_index);
+// A slab's countdown has run out; `block` of `size` bytes was the last one freed.
+void slab_event(SlabHeap *heap, Slab *slab, Block *block, std::size_t size);
+// Memory from the nursery, or null.
+void *nursery_bump(SlabHeap *heap, std::size_t size);
+// Empties caches, so that a request that does not fit the limit may fit after all.
+void reclaim(SlabHeap *heap);
+std::size_t slab_trim(SlabHeap *heap);
+void release_slabs(SlabHeap *heap);
+
+// slab_large.cpp: blocks above small_max.
+void *large_alloc(SlabHeap *heap, std::size_t size);
+void large_free(SlabHeap *heap, void *ptr, std::size_t size);
+// Between any two sizes of which at least one is large. Null: not enough memory, the block is as before.
+void *large_resize(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_t new_size);
+void flush_cached(SlabHeap *heap);
+// After a region went back to jemalloc: whether the arena is to be purged.
+void large_freed(SlabHeap *heap);
+
+// Counts bytes against the limit, emptying caches where that helps.
+bool take(SlabHeap *heap, std::size_t bytes);
+
+}  // namespace jemalloc_lua

@@ -1,0 +1,261 @@
+// Blocks above small_max of a slab heap: jemalloc regions, with two things added.
+//
+// Up to max_cached, freed blocks are kept for the next request of their class: hash parts and arrays of
+// growing tables come and go, and jemalloc without a tcache takes 40 ns for each. The cache is bounded by a
+// share of the footprint.
+//
+// From huge_min up, a block grows by moving its pages rather than its contents (move_pages() below).
+// jemalloc allocates the new region and frees the old one as ever, and its records stay true, since both
+// ranges stay mapped. Where the kernel refuses, the contents are copied.
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "slab_heap.h"
+
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+
+namespace jemalloc_lua {
+namespace {
+
+// The cache of freed blocks holds at most this, or this share of the footprint.
+constexpr std::size_t min_cache = std::size_t{256} << 10;
+constexpr std::size_t cache_share = 8;
+
+constexpr std::size_t huge_page = std::size_t{2} << 20;
+
+std::size_t page_size() {
+    static const auto size = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+    return size;
+}
+
+bool is_huge(const SlabHeap *heap, std::size_t size) {
+    return size >= heap->huge_min;
+}
+
+// Huge regions are aligned to pages: jemalloc gives others an offset of some cache lines.
+int region_flags(const SlabHeap *heap, std::size_t size) {
+    return is_huge(heap, size) ? je::align_flag(page_size()) : 0;
+}
+
+bool is_cached_size(const SlabHeap *heap, std::size_t size) {
+    return size > heap->small_max && size <= max_cached;
+}
+
+void advise(const SlabHeap *heap, void *ptr, std::size_t bytes) {
+    if (heap->thp == JEMALLOC_LUA_THP_DEFAULT || bytes < huge_page) return;
+    madvise(ptr, bytes / page_size() * page_size(),
+            heap->thp == JEMALLOC_LUA_THP_ALWAYS ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+}
+
+// A region from jemalloc; its bytes have been counted, and are still when it returns null.
+void *region_alloc(SlabHeap *heap, std::size_t size, std::size_t bytes) {
+    const int flags = heap->source.flags() | region_flags(heap, size);
+    void *ptr = je::mallocx(bytes, flags);
+    if (ptr == nullptr) {
+        reclaim(heap);
+        ptr = je::mallocx(bytes, flags);
+    }
+    if (ptr == nullptr) {
+        heap->account.count_refusal();
+        return nullptr;
+    }
+    ++heap->large_blocks;
+    heap->large_bytes += bytes;
+    heap->source.grow(heap->account.footprint());
+    if (is_huge(heap, size)) advise(heap, ptr, bytes);
+    return ptr;
+}
+
+// Its bytes stay counted.
+void region_free(SlabHeap *heap, void *ptr, std::size_t size, std::size_t bytes) {
+    je::sdallocx(ptr, bytes, je::no_tcache_flag | region_flags(heap, size));
+    --heap->large_blocks;
+    heap->large_bytes -= bytes;
+    heap->released += bytes;
+}
+
+bool room_in_cache(const SlabHeap *heap, std::size_t bytes) {
+    return heap->cached_bytes + bytes <= std::max(min_cache, heap->account.footprint() / cache_share);
+}
+
+// Moves `old_bytes` of a region into one of `new_bytes`, by page tables. Both stay mapped.
+//
+// The pages go by way of a mapping of our own, because an mremap() onto a fixed address first unmaps what is
+// there, and must not fail after that: another thread could be given the hole. Whatever may fail is done
+// before, and what is put in place at last is one whole mapping, so that the next move finds a single one
+// (mremap() takes no range that spans several).
+bool move_pages(void *from, std::size_t old_bytes, void *to, std::size_t new_bytes) {
+    void *way = mremap(from, old_bytes, old_bytes, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, nullptr);
+    if (way == MAP_FAILED) {  // before Linux 5.7, or several mappings, or no room
+        way = mmap(nullptr, new_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (way == MAP_FAILED) return false;
+        std::memcpy(way, from, old_bytes);
+    } else {
+        void *longer = mremap(way, old_bytes, new_bytes, MREMAP_MAYMOVE);
+        if (longer == MAP_FAILED) {
+            std::memcpy(to, way, old_bytes);
+            munmap(way, old_bytes);
+            return true;
+        }
+        way = longer;
+    }
+    if (mremap(way, new_bytes, new_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to) != MAP_FAILED) return true;
+    std::memcpy(to, way, old_bytes);
+    munmap(way, new_bytes);
+    return true;
+}
+
+void *grow_huge(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_t new_size) {
+    const std::size_t old_bytes = je::size_class(old_size);
+    const std::size_t new_bytes = je::size_class(new_size);
+    // No page is held twice, so only the difference counts.
+    if (!take(heap, new_bytes - old_bytes)) return nullptr;
+    const int flags = heap->source.flags() | region_flags(heap, new_size);
+    if (je::xallocx(ptr, new_bytes, 0, flags) == new_bytes) {
+        heap->large_bytes += new_bytes - old_bytes;
+        return ptr;
+    }
+    void *moved = region_alloc(heap, new_size, new_bytes);
+    if (moved == nullptr) {
+        heap->account.give(new_bytes - old_bytes);
+        return nullptr;
+    }
+    if (!move_pages(ptr, old_bytes, moved, new_bytes)) std::memcpy(moved, ptr, old_size);
+    if (heap->scrub) explicit_bzero(ptr, old_size);
+    region_free(heap, ptr, old_size, old_bytes);
+    return moved;
+}
+
+// Shrinks or grows a region in place; false where jemalloc can't.
+bool resize_in_place(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_t new_size) {
+    const std::size_t old_bytes = je::size_class(old_size);
+    const std::size_t new_bytes = je::size_class(new_size);
+    if (old_bytes == new_bytes) return region_flags(heap, old_size) == region_flags(heap, new_size);
+    if (std::min(old_bytes, new_bytes) <= max_cached) return false;
+    if (region_flags(heap, old_size) != region_flags(heap, new_size)) return false;
+    const bool grows = new_bytes > old_bytes;
+    if (grows && !take(heap, new_bytes - old_bytes)) return false;
+    const bool done =
+        je::xallocx(ptr, new_bytes, 0, heap->source.flags() | region_flags(heap, new_size)) == new_bytes;
+    if (done) heap->large_bytes += new_bytes - old_bytes;
+    if (grows && !done) heap->account.give(new_bytes - old_bytes);
+    if (!grows && done) heap->account.give(old_bytes - new_bytes);
+    return done;
+}
+
+}  // namespace
+
+[[gnu::noinline]] JEMALLOC_LUA_TOUCHES_FREED void *large_alloc(SlabHeap *heap, std::size_t size) {
+    if (size == 0) return nullptr;
+    if (size > PTRDIFF_MAX) {
+        heap->account.count_refusal();
+        return nullptr;
+    }
+    if (heap->state_block == nullptr) {
+        if (void *ptr = nursery_bump(heap, size)) {
+            heap->note_first(ptr, size);
+            return ptr;
+        }
+    }
+    const std::size_t bytes = je::size_class(size);
+    if (is_cached_size(heap, size)) {
+        Block *&list = heap->cached[cached_class(size)];
+        if (list != nullptr) {
+            Block *block = list;
+            list = block->next;
+            unpoison(block, bytes);
+            if (heap->in_nursery(block)) return block;
+            heap->cached_bytes -= bytes;
+            ++heap->large_blocks;
+            heap->large_bytes += bytes;
+            return block;
+        }
+        if (void *ptr = nursery_bump(heap, bytes)) return ptr;
+    }
+    if (!take(heap, bytes)) return nullptr;
+    void *ptr = region_alloc(heap, size, bytes);
+    if (ptr == nullptr) {
+        heap->account.give(bytes);
+        return nullptr;
+    }
+    heap->note_first(ptr, size);
+    return ptr;
+}
+
+[[gnu::noinline]] JEMALLOC_LUA_TOUCHES_FREED void large_free(SlabHeap *heap, void *ptr, std::size_t size) {
+    if (ptr == nullptr) return;
+    if (heap->ends_with(ptr)) return end_with_state(heap);
+    const std::size_t bytes = je::size_class(size);
+    const bool nursery = heap->in_nursery(ptr);
+    if (nursery && (ptr == heap->state_block || !is_cached_size(heap, size))) return;
+    if (!nursery && (!is_cached_size(heap, size) || !room_in_cache(heap, bytes))) {
+        region_free(heap, ptr, size, bytes);
+        heap->account.give(bytes);
+        return large_freed(heap);
+    }
+    if (!nursery) {
+        --heap->large_blocks;
+        heap->large_bytes -= bytes;
+        heap->cached_bytes += bytes;
+    }
+    auto *block = static_cast<Block *>(ptr);
+    Block *&list = heap->cached[cached_class(size)];
+    block->next = list;
+    list = block;
+    poison(ptr, bytes);
+}
+
+[[gnu::noinline]] void *large_resize(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_t new_size) {
+    if (new_size > PTRDIFF_MAX) {
+        heap->account.count_refusal();
+        return nullptr;
+    }
+    const bool both_large = old_size > heap->small_max && new_size > heap->small_max;
+    const bool grows = new_size > old_size;
+    if (both_large) {
+        if (heap->in_nursery(ptr)) {
+            if (je::size_class(old_size) == je::size_class(new_size)) return ptr;
+        } else {
+            if (resize_in_place(heap, ptr, old_size, new_size)) return ptr;
+            if (grows && is_huge(heap, old_size)) return grow_huge(heap, ptr, old_size, new_size);
+        }
+    }
+    const lua_Alloc alloc = heap->front->alloc;
+    // Lua does not expect that a block can't shrink, so the limit does not stop that.
+    heap->shrinking = !grows;
+    void *moved = alloc(heap, nullptr, 0, new_size);
+    heap->shrinking = false;
+    if (moved == nullptr) return nullptr;
+    std::memcpy(moved, ptr, grows ? old_size : new_size);
+    alloc(heap, ptr, old_size, 0);
+    return moved;
+}
+
+JEMALLOC_LUA_TOUCHES_FREED void flush_cached(SlabHeap *heap) {
+    for (unsigned i = 0; i < cached_classes; ++i) {
+        Block *kept = nullptr;
+        while (Block *block = heap->cached[i]) {
+            heap->cached[i] = block->next;
+            if (heap->in_nursery(block)) {
+                block->next = kept;
+                kept = block;
+                continue;
+            }
+            const std::size_t bytes = je::sallocx(block, 0);
+            unpoison(block, bytes);
+            je::sdallocx(block, bytes, je::no_tcache_flag);
+            heap->cached_bytes -= bytes;
+            heap->account.give(bytes);
+            heap->released += bytes;
+        }
+        heap->cached[i] = kept;
+    }
+}
+
+}  // namespace jemalloc_lua

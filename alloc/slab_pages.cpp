@@ -1,0 +1,337 @@
+// The slabs of a heap: where they come from, which is handed out next, and when they go back.
+
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+
+#include "slab_heap.h"
+
+namespace jemalloc_lua {
+namespace {
+
+// A slab's fresh memory is made into blocks by about a page at a time, so that no page is touched before it
+// is needed.
+constexpr std::size_t carve_bytes = 4096;
+
+// Empty slabs are kept up to this, however little is live.
+constexpr std::size_t min_retained = std::size_t{128} << 10;
+
+// The arena is purged after this much has been given back to it.
+constexpr std::size_t purge_step = std::size_t{4} << 20;
+
+// ---- What holds for a slab; debug builds check it after every slow path
+
+[[maybe_unused]] bool slab_is_valid(const SlabHeap *heap, const Slab *slab) {
+    if (slab != slab_at(base_of(heap, slab))) return false;
+    if (slab->state == SlabState::nursery) return slab->countdown == 1 && slab->free == nullptr;
+    const std::size_t size = class_size(slab->class_index);
+    if (slab->carved * size > heap->slab_size() || slab->used() > slab->carved) return false;
+    if (slab->fresh > heap->slab_size() || slab->floor > slab->fresh) return false;
+    switch (slab->state) {
+        case SlabState::current:
+            return heap->current[slab->class_index] == slab && slab->spare == 0;
+        case SlabState::full:
+            return slab->countdown > 0 && slab->spare > 0;
+        case SlabState::partial:
+            return slab->countdown > 0 && slab->spare == 0 && slab->free != nullptr;
+        case SlabState::empty:
+            return slab->used() == 0;
+        default:
+            return false;
+    }
+}
+
+int slab_flags(const SlabHeap *heap) {
+    return heap->source.flags() | je::align_flag(heap->slab_size());
+}
+
+// ---- Blocks of a slab
+
+// Makes the next blocks of the fresh memory, downward, and returns them as a list; null when there is no
+// more. LuaJIT puts each new object in front of its list of all objects, so its sweep, from the newest to
+// the oldest, then walks upward through memory.
+JEMALLOC_LUA_TOUCHES_FREED Block *carve(SlabHeap *heap, Slab *slab) {
+    const auto size = static_cast<std::uint32_t>(class_size(slab->class_index));
+    if (slab->fresh - slab->floor < size && slab->floor != 0) {
+        slab->fresh = slab->floor - sizeof(Slab);
+        slab->floor = 0;
+    }
+    const std::uint32_t room = (slab->fresh - slab->floor) / size;
+    if (room == 0) return nullptr;
+    const std::uint32_t count = std::clamp<std::uint32_t>(carve_bytes / size, 1, room);
+    const std::uintptr_t base = base_of(heap, slab);
+    std::uintptr_t at = base + slab->fresh - size;
+    auto *first = reinterpret_cast<Block *>(at);
+    Block *last = first;
+    for (std::uint32_t i = 1; i < count; ++i) {
+        at -= size;
+        last->next = reinterpret_cast<Block *>(at);
+        last = last->next;
+    }
+    last->next = nullptr;
+    slab->fresh -= count * size;
+    slab->carved += count;
+    slab->countdown += count;
+    poison(reinterpret_cast<void *>(at), count * size);
+    return first;
+}
+
+// All blocks of the class's current slab that are ready: freed ones, or fresh ones.
+Block *take_blocks(SlabHeap *heap, Slab *slab) {
+    if (slab->free != nullptr) {
+        Block *blocks = slab->free;
+        slab->free = nullptr;
+        slab->countdown = slab->carved;
+        return blocks;
+    }
+    return carve(heap, slab);
+}
+
+// ---- Slabs of a heap
+
+Slab *new_slab(SlabHeap *heap) {
+    const std::size_t size = heap->slab_size();
+    if (!take(heap, size)) return nullptr;
+    void *memory = je::mallocx(size, slab_flags(heap));
+    if (memory == nullptr) {
+        heap->account.give(size);
+        heap->account.count_refusal();
+        return nullptr;
+    }
+    ++heap->slab_count;
+    heap->source.grow(heap->account.footprint());
+    return new (slab_at(reinterpret_cast<std::uintptr_t>(memory))) Slab;
+}
+
+void release_slab(SlabHeap *heap, Slab *slab) {
+    const std::size_t size = heap->slab_size();
+    void *memory = reinterpret_cast<void *>(base_of(heap, slab));
+    unpoison(memory, size);
+    if (heap->scrub) explicit_bzero(memory, size);
+    je::sdallocx(memory, size, je::align_flag(size) | je::no_tcache_flag);
+    --heap->slab_count;
+    heap->account.give(size);
+    heap->released += size;
+}
+
+void release_empty(SlabHeap *heap) {
+    Slab *slab = heap->empty.first;
+    heap->empty.remove(slab);
+    --heap->empty_count;
+    release_slab(heap, slab);
+}
+
+void purge(SlabHeap *heap) {
+    if (!heap->source.owns_arena()) return;
+    heap->source.purge();
+    heap->purged += heap->released;
+    heap->released = 0;
+}
+
+// Live memory falls while a sweep goes on, so at each slab that empties the excess is worked off whole.
+void retain_some(SlabHeap *heap) {
+    const std::size_t size = heap->slab_size();
+    for (;;) {
+        const std::size_t idle = heap->empty_count * size;
+        const std::size_t kept = heap->cached_bytes + idle;
+        const std::size_t live = heap->account.footprint() - kept;
+        if (idle <= std::max(live / 100 * heap->retain, min_retained) || heap->empty_count == 0) break;
+        release_empty(heap);
+    }
+    if (heap->released >= purge_step) purge(heap);
+}
+
+void make_empty(SlabHeap *heap, Slab *slab) {
+    slab->state = SlabState::empty;
+    heap->empty.push_back(slab);
+    ++heap->empty_count;
+    retain_some(heap);
+}
+
+void make_current(SlabHeap *heap, Slab *slab, unsigned class_index) {
+    slab->state = SlabState::current;
+    slab->class_index = static_cast<std::uint8_t>(class_index);
+    heap->current[class_index] = slab;
+}
+
+// An empty or new slab, for blocks of another class.
+void format(SlabHeap *heap, Slab *slab) {
+    slab->free = nullptr;
+    slab->countdown = 0;
+    slab->spare = 0;
+    slab->carved = 0;
+    slab->fresh = static_cast<std::uint32_t>(heap->slab_size());
+    const std::uintptr_t header = reinterpret_cast<std::uintptr_t>(slab) & heap->slab_mask;
+    slab->floor = static_cast<std::uint32_t>(header + sizeof(Slab));
+}
+
+// The current slab has nothing left.
+void retire_current(SlabHeap *heap, unsigned class_index) {
+    Slab *slab = heap->current[class_index];
+    if (slab == nullptr) return;
+    slab->state = SlabState::full;
+    slab->countdown = std::max<std::uint32_t>(slab->carved / 8, 1);
+    slab->spare = slab->carved - slab->countdown;
+    heap->full.push_back(slab);
+    heap->current[class_index] = nullptr;
+    assert(slab_is_valid(heap, slab));
+}
+
+// The next slab for a class: one with freed blocks, an empty one, a new one.
+bool next_current(SlabHeap *heap, unsigned class_index) {
+    Slab *slab = heap->partial[class_index].first;
+    if (slab != nullptr) {
+        heap->partial[class_index].remove(slab);
+    } else {
+        slab = heap->empty.last;
+        if (slab != nullptr) {
+            heap->empty.remove(slab);
+            --heap->empty_count;
+        } else {
+            slab = new_slab(heap);
+            if (slab == nullptr) return false;
+        }
+        format(heap, slab);
+    }
+    make_current(heap, slab, class_index);
+    return true;
+}
+
+template <class F>
+void each_slab(SlabHeap *heap, F &&f) {
+    const auto each = [&](SlabList &list) {
+        while (Slab *slab = list.first) {
+            list.remove(slab);
+            f(slab);
+        }
+    };
+    for (unsigned i = 0; i < class_count; ++i) {
+        if (heap->current[i] != nullptr) f(heap->current[i]);
+        heap->current[i] = nullptr;
+        each(heap->partial[i]);
+    }
+    each(heap->full);
+    each(heap->empty);
+    heap->empty_count = 0;
+}
+
+}  // namespace
+
+// ---- The slow paths of malloc and free
+
+[[gnu::noinline]] JEMALLOC_LUA_TOUCHES_FREED void *refill(SlabHeap *heap, unsigned class_index) {
+    const std::size_t size = class_size(class_index);
+    if (void *ptr = nursery_bump(heap, size)) return ptr;
+    Block *blocks = nullptr;
+    while (heap->current[class_index] == nullptr ||
+           (blocks = take_blocks(heap, heap->current[class_index])) == nullptr) {
+        retire_current(heap, class_index);
+        if (!next_current(heap, class_index)) return nullptr;
+    }
+    heap->free[class_index] = blocks->next;
+    assert(slab_is_valid(heap, heap->current[class_index]));
+    unpoison(blocks, size);
+    return blocks;
+}
+
+[[gnu::noinline]] JEMALLOC_LUA_TOUCHES_FREED void slab_event(SlabHeap *heap, Slab *slab, Block *block,
+                                                             std::size_t size) {
+    switch (slab->state) {
+        case SlabState::nursery: {
+            const unsigned index = class_of(size);
+            slab->free = nullptr;
+            slab->countdown = 1;
+            block->next = heap->free[index];
+            heap->free[index] = block;
+            break;
+        }
+        case SlabState::full:
+            heap->full.remove(slab);
+            slab->countdown = slab->spare;
+            slab->spare = 0;
+            slab->state = SlabState::partial;
+            heap->partial[slab->class_index].push_back(slab);
+            break;
+        case SlabState::partial:
+            heap->partial[slab->class_index].remove(slab);
+            make_empty(heap, slab);
+            return;  // the slab may be gone
+        case SlabState::current:
+        case SlabState::empty:
+            break;
+    }
+    assert(slab_is_valid(heap, slab));
+}
+
+void *nursery_bump(SlabHeap *heap, std::size_t size) {
+    std::uintptr_t at = heap->nursery_fresh;
+    const std::uintptr_t base = (at + size - 1) & ~heap->slab_mask;
+    const std::uintptr_t header = base + colour(base);
+    // Step over the header of the slab-sized piece that the block would end in.
+    if (at < header + sizeof(Slab) && header < at + size) at = header + sizeof(Slab);
+    if (at + size > heap->nursery_end) return nullptr;
+    heap->nursery_fresh = at + ((size + 15) & ~std::size_t{15});
+    return reinterpret_cast<void *>(at);
+}
+
+// ---- Giving back
+
+bool take(SlabHeap *heap, std::size_t bytes) {
+    if (heap->shrinking) {
+        heap->account.force(bytes);
+        return true;
+    }
+    const std::size_t limit = heap->account.limit();
+    if (bytes > limit || heap->account.footprint() > limit - bytes) reclaim(heap);
+    return heap->account.take(bytes);
+}
+
+void large_freed(SlabHeap *heap) {
+    retain_some(heap);
+}
+
+void reclaim(SlabHeap *heap) {
+    flush_cached(heap);
+    while (heap->empty_count > 0) release_empty(heap);
+}
+
+JEMALLOC_LUA_TOUCHES_FREED std::size_t slab_trim(SlabHeap *heap) {
+    const std::size_t before = heap->account.footprint();
+    for (unsigned i = 0; i < class_count; ++i) {
+        // Ready blocks go back to their slabs; the nursery's stay.
+        Block *blocks = heap->free[i];
+        heap->free[i] = nullptr;
+        while (blocks != nullptr) {
+            Block *next = blocks->next;
+            Slab *slab = slab_of(heap, blocks);
+            if (slab->state == SlabState::nursery) {
+                blocks->next = heap->free[i];
+                heap->free[i] = blocks;
+            } else {
+                blocks->next = slab->free;
+                slab->free = blocks;
+                if (--slab->countdown == 0) slab_event(heap, slab, blocks, class_size(i));
+            }
+            blocks = next;
+        }
+        Slab *slab = heap->current[i];
+        if (slab != nullptr && slab->used() == 0) {
+            heap->current[i] = nullptr;
+            make_empty(heap, slab);
+        }
+    }
+    reclaim(heap);
+    const std::size_t freed = before - heap->account.footprint();
+    heap->source.purge();
+    heap->purged += heap->released;
+    const std::size_t bytes = std::max(freed, heap->released);
+    heap->released = 0;
+    return bytes;
+}
+
+void release_slabs(SlabHeap *heap) {
+    flush_cached(heap);
+    each_slab(heap, [&](Slab *slab) { release_slab(heap, slab); });
+}
+
+}  // namespace jemalloc_lua
