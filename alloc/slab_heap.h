@@ -160,7 +160,7 @@ struct SlabHeap : Heap {
     SlabList empty;
     std::size_t slab_count = 0;
     std::size_t empty_count = 0;
-    std::size_t released = 0;  // bytes given to jemalloc since the arena was last purged
+    std::size_t released = 0;  // bytes given to jemalloc and neither purged nor taken again
     std::uint64_t purged = 0;
     unsigned retain;
 
@@ -178,6 +178,7 @@ struct SlabHeap : Heap {
     int thp;
     bool shrinking = false;  // a block moves into a smaller one: the limit does not stop that
 
+    void reuse(std::size_t bytes) { released -= bytes < released ? bytes : released; }
     std::size_t slab_size() const { return slab_mask + 1; }
     bool in_nursery(const void *ptr) const {
         return reinterpret_cast<std::uintptr_t>(ptr) - nursery_start < nursery_end - nursery_start;

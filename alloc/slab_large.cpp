@@ -67,6 +67,7 @@ void *region_alloc(SlabHeap *heap, std::size_t size, std::size_t bytes) {
     }
     ++heap->large_blocks;
     heap->large_bytes += bytes;
+    heap->reuse(bytes);
     heap->source.grow(heap->account.footprint());
     if (is_huge(heap, size)) advise(heap, ptr, bytes);
     return ptr;

@@ -16,7 +16,7 @@ constexpr std::size_t carve_bytes = 4096;
 // Empty slabs are kept up to this, however little is live.
 constexpr std::size_t min_retained = std::size_t{128} << 10;
 
-// The arena is purged after this much has been given back to it.
+// The arena is purged when this much more than `retain` allows lies unused in it.
 constexpr std::size_t purge_step = std::size_t{4} << 20;
 
 // ---- What holds for a slab; debug builds check it after every slow path
@@ -99,6 +99,7 @@ Slab *new_slab(SlabHeap *heap) {
         return nullptr;
     }
     ++heap->slab_count;
+    heap->reuse(size);
     heap->source.grow(heap->account.footprint());
     return new (slab_at(reinterpret_cast<std::uintptr_t>(memory))) Slab;
 }
@@ -129,16 +130,20 @@ void purge(SlabHeap *heap) {
 }
 
 // Live memory falls while a sweep goes on, so at each slab that empties the excess is worked off whole.
+// `retain` bounds what is kept idle: empty slabs, and pages that jemalloc holds of this heap's and that have
+// not been used again.
 void retain_some(SlabHeap *heap) {
     const std::size_t size = heap->slab_size();
     for (;;) {
         const std::size_t idle = heap->empty_count * size;
-        const std::size_t kept = heap->cached_bytes + idle;
-        const std::size_t live = heap->account.footprint() - kept;
-        if (idle <= std::max(live / 100 * heap->retain, min_retained) || heap->empty_count == 0) break;
+        const std::size_t live = heap->account.footprint() - heap->cached_bytes - idle;
+        const std::size_t budget = std::max(live / 100 * heap->retain, min_retained);
+        if (idle <= budget) {
+            if (heap->released > budget - idle + purge_step) purge(heap);
+            return;
+        }
         release_empty(heap);
     }
-    if (heap->released >= purge_step) purge(heap);
 }
 
 void make_empty(SlabHeap *heap, Slab *slab) {
