@@ -1,0 +1,1 @@
+"""What tools/bench, tools/replay, tools/tune and tools/report share."""

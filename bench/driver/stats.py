@@ -1,0 +1,67 @@
+"""The arithmetic of the tables: minima, medians, spread, ratios, and when a figure is noise."""
+
+import math
+from dataclasses import dataclass
+
+NOISY = 0.05  # two interleaved halves that differ by more than this are not to be believed
+
+
+def quantile(samples, part):
+    """The value at `part` (0 to 1) of the sorted samples, interpolated between neighbours."""
+    ordered = sorted(samples)
+    place = part * (len(ordered) - 1)
+    below = math.floor(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+
+
+def median(samples):
+    return quantile(samples, 0.5)
+
+
+def spread(samples):
+    """The distance between the quartiles, in parts of the median."""
+    middle = median(samples)
+    return (quantile(samples, 0.75) - quantile(samples, 0.25)) / middle if middle > 0 else 0.0
+
+
+def ratio(part, whole):
+    """part / whole; 1 for 0 / 0 and infinite for anything else / 0."""
+    if whole > 0:
+        return part / whole
+    return 1.0 if part == 0 else math.inf
+
+
+def geometric_mean(values):
+    values = [value for value in values if value > 0]
+    return math.exp(sum(map(math.log, values)) / len(values)) if values else math.nan
+
+
+@dataclass
+class Comparison:
+    """One series of measurements against another, taken in the same rounds."""
+
+    minimum: float  # ratio of the minima
+    median: float  # ratio of the medians
+    spread: float  # of the series itself
+    disagreement: float  # how far the ratios of the even and of the odd rounds are apart
+
+    @property
+    def noisy(self):
+        return self.disagreement > NOISY
+
+
+def compare(samples, base):
+    """How `samples` compare with `base`: sample i of both was taken in round i."""
+    halves = [
+        ratio(median(samples[start::2]), median(base[start::2]))
+        for start in (0, 1)
+        if samples[start::2] and base[start::2]
+    ]
+    low, high = min(halves), max(halves)
+    return Comparison(
+        minimum=ratio(min(samples), min(base)),
+        median=ratio(median(samples), median(base)),
+        spread=spread(samples),
+        disagreement=0.0 if high == low else ratio(high - low, low),
+    )
