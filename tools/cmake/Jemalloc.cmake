@@ -1,0 +1,67 @@
+# The target jemalloc_lua_jemalloc: the jemalloc that this build runs on.
+#
+# bundled: built from the release tarball, which is verified by its hash, with a prefix of our own and its
+# symbols hidden, so that the host's malloc is left alone and nothing clashes. The tarball is looked for in
+# JEMALLOC_LUA_TARBALL (CMake or environment) and in the cache that tools/setup fills.
+
+add_library(jemalloc_lua_jemalloc INTERFACE)
+
+if(JEMALLOC_LUA_JEMALLOC STREQUAL "system")
+  find_package(PkgConfig REQUIRED)
+  pkg_check_modules(JEMALLOC REQUIRED IMPORTED_TARGET GLOBAL jemalloc)
+  target_link_libraries(jemalloc_lua_jemalloc INTERFACE PkgConfig::JEMALLOC)
+  return()
+elseif(NOT JEMALLOC_LUA_JEMALLOC STREQUAL "bundled")
+  message(FATAL_ERROR "JEMALLOC_LUA_JEMALLOC is '${JEMALLOC_LUA_JEMALLOC}'; it takes bundled or system")
+endif()
+
+set(jemalloc_version 5.3.0)
+set(jemalloc_sha256 2db82d1e7119df3e71b7640219b6dfe84789bc0537983c3b7ac4f7189aecfeaa)
+
+set(cache "$ENV{XDG_CACHE_HOME}")
+if(NOT cache)
+  set(cache "$ENV{HOME}/.cache")
+endif()
+set(tarball "")
+foreach(file "${JEMALLOC_LUA_TARBALL}" "$ENV{JEMALLOC_LUA_TARBALL}"
+        "${cache}/jemalloc_lua/jemalloc-${jemalloc_version}.tar.bz2")
+  if(file AND EXISTS "${file}")
+    set(tarball "${file}")
+    break()
+  endif()
+endforeach()
+if(NOT tarball)
+  message(FATAL_ERROR "jemalloc's tarball is missing: run tools/setup, or give it by "
+                      "-DJEMALLOC_LUA_TARBALL=FILE (jemalloc-${jemalloc_version}.tar.bz2), or build with "
+                      "-DJEMALLOC_LUA_JEMALLOC=system")
+endif()
+file(SHA256 "${tarball}" hash)
+if(NOT hash STREQUAL jemalloc_sha256)
+  message(FATAL_ERROR "${tarball} is not jemalloc ${jemalloc_version}: its SHA-256 is ${hash}, "
+                      "not ${jemalloc_sha256}")
+endif()
+
+include(ExternalProject)
+find_program(MAKE_PROGRAM NAMES gmake make REQUIRED)
+set(prefix "${JEMALLOC_LUA_DEPS_DIR}/jemalloc-${jemalloc_version}")
+set(jemalloc_archive "${prefix}/install/lib/libjemalloc_pic.a")
+ExternalProject_Add(jemalloc_build
+  PREFIX "${prefix}"
+  URL "${tarball}"
+  URL_HASH SHA256=${jemalloc_sha256}
+  DOWNLOAD_EXTRACT_TIMESTAMP ON
+  CONFIGURE_COMMAND <SOURCE_DIR>/configure --prefix=${prefix}/install --with-jemalloc-prefix=je_
+    --without-export --disable-initial-exec-tls --enable-prof --disable-cxx --disable-shared
+    "CC=${CMAKE_C_COMPILER}" "CFLAGS=-g -O3 -fPIC -fvisibility=hidden"
+  BUILD_COMMAND ${MAKE_PROGRAM} -j2 build_lib_static
+  INSTALL_COMMAND ${MAKE_PROGRAM} install_lib_static install_include
+  LOG_CONFIGURE ON LOG_BUILD ON LOG_INSTALL ON LOG_OUTPUT_ON_FAILURE ON
+  BUILD_BYPRODUCTS "${jemalloc_archive}")
+file(MAKE_DIRECTORY "${prefix}/install/include")
+
+add_library(jemalloc_lua_bundled STATIC IMPORTED GLOBAL)
+set_target_properties(jemalloc_lua_bundled PROPERTIES
+  IMPORTED_LOCATION "${jemalloc_archive}"
+  INTERFACE_INCLUDE_DIRECTORIES "${prefix}/install/include")
+add_dependencies(jemalloc_lua_bundled jemalloc_build)
+target_link_libraries(jemalloc_lua_jemalloc INTERFACE jemalloc_lua_bundled)

@@ -1,0 +1,24 @@
+# What `cmake --install` puts in place for those who build on the library.
+
+include(CMakePackageConfigHelpers)
+
+install(FILES ${PROJECT_SOURCE_DIR}/alloc/include/jemalloc_lua.h TYPE INCLUDE)
+install(TARGETS jemalloc_lua jemalloc_lua_static EXPORT jemalloc_lua)
+install(EXPORT jemalloc_lua NAMESPACE jemalloc_lua:: FILE jemalloc_luaTargets.cmake
+        DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/jemalloc_lua)
+
+configure_package_config_file(
+  ${CMAKE_CURRENT_LIST_DIR}/jemalloc_luaConfig.cmake.in ${PROJECT_BINARY_DIR}/jemalloc_luaConfig.cmake
+  INSTALL_DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/jemalloc_lua)
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/jemalloc_luaConfigVersion.cmake
+                                 COMPATIBILITY SameMajorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/jemalloc_luaConfig.cmake
+              ${PROJECT_BINARY_DIR}/jemalloc_luaConfigVersion.cmake
+        DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/jemalloc_lua)
+
+if(JEMALLOC_LUA_JEMALLOC STREQUAL "system")
+  set(requires_private "Requires.private: jemalloc")
+endif()
+file(RELATIVE_PATH pc_to_prefix "${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig" "${CMAKE_INSTALL_PREFIX}")
+configure_file(${CMAKE_CURRENT_LIST_DIR}/jemalloc_lua.pc.in ${PROJECT_BINARY_DIR}/jemalloc_lua.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/jemalloc_lua.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
