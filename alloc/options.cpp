@@ -19,7 +19,7 @@ namespace {
 
 using std::string_view;
 
-enum class Kind { choice, arena, size, power_of_two, percent, milliseconds, boolean };
+enum class Kind { choice, arena, size, power_of_two, multiple_of_16, percent, milliseconds, boolean };
 
 struct Word {
     string_view name;
@@ -83,8 +83,8 @@ constexpr Spec table[] = {
      "slab: first block, holds the state and its first objects"},
     {"slab", Kind::power_of_two, FIELD(slab), 32 * K, min_slab, max_slab, nullptr,
      "bytes, a power of two from 16K to 1M", "slab: bytes of one slab"},
-    {"small_max", Kind::size, FIELD(small_max), 1024, 64, max_small, nullptr, "bytes, 64 to 1K",
-     "slab: largest block carved from a slab"},
+    {"small_max", Kind::multiple_of_16, FIELD(small_max), 1024, 64, max_small, nullptr,
+     "bytes, a multiple of 16 from 64 to 1K", "slab: largest block carved from a slab"},
     {"huge_min", Kind::size, FIELD(huge_min), 256 * K, 64 * K, max_size, nullptr, "bytes, 64K and up",
      "slab: blocks this large grow by moving pages"},
     {"dirty_decay_ms", Kind::milliseconds, FIELD(dirty_decay_ms), JEMALLOC_LUA_DECAY_DEFAULT, -1,
@@ -129,6 +129,7 @@ void set(Options &options, const Spec &spec, std::int64_t value) {
 bool in_range(const Spec &spec, std::int64_t value) {
     if (spec.kind == Kind::milliseconds && value == JEMALLOC_LUA_DECAY_DEFAULT) return true;
     if (value < spec.low || value > spec.high) return false;
+    if (spec.kind == Kind::multiple_of_16) return value % 16 == 0;
     return spec.kind != Kind::power_of_two || std::has_single_bit(static_cast<std::uint64_t>(value));
 }
 
@@ -178,6 +179,7 @@ bool read_value(const Spec &spec, string_view text, std::int64_t *value) {
             return read_number(text, value) && *value >= 0;
         case Kind::size:
         case Kind::power_of_two:
+        case Kind::multiple_of_16:
             return read_size(text, value);
         case Kind::percent:
             return read_number(text, value);
@@ -198,7 +200,7 @@ std::string write_value(const Spec &spec, std::int64_t value) {
         if (word->value == value) return std::string(word->name);
     }
     if (spec.kind == Kind::milliseconds && value == JEMALLOC_LUA_DECAY_DEFAULT) return "default";
-    if (spec.kind == Kind::size || spec.kind == Kind::power_of_two) {
+    if (spec.kind == Kind::size || spec.kind == Kind::power_of_two || spec.kind == Kind::multiple_of_16) {
         if (value != 0 && value % (M * K) == 0) return std::to_string(value / (M * K)) + "G";
         if (value != 0 && value % M == 0) return std::to_string(value / M) + "M";
         if (value != 0 && value % K == 0) return std::to_string(value / K) + "K";

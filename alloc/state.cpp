@@ -96,10 +96,6 @@ lua_State *jemalloc_lua_newstate(void) {
 }
 
 lua_State *jemalloc_lua_newstate_opts(const jemalloc_lua_options *options) {
-    if (options == nullptr) {
-        errno = EINVAL;
-        return nullptr;
-    }
     return create_state(options);
 }
 
