@@ -6,6 +6,12 @@
 #include "heap.h"
 
 namespace jemalloc_lua {
+
+#ifdef JEMALLOC_LUA_MODULE
+// Of binding/module.cpp: puts the Lua module jemalloc where require() finds it. Returns a status of Lua's.
+int preload_module(lua_State *L);
+#endif
+
 namespace {
 
 const FrontEnd &front_of(const Options &options) {
@@ -65,6 +71,13 @@ lua_State *create_state(const Options *options) {
         heap->ended = nullptr;
         heap->account.attach(L);
         lua_atpanic(L, panic);
+#ifdef JEMALLOC_LUA_MODULE
+        if (preload_module(L) != 0) {
+            jemalloc_lua_close(L);
+            errno = ENOMEM;
+            return nullptr;
+        }
+#endif
         return L;
     }
     // lua_newstate() has freed all (the heap has ended), or rejected the state block for its address and

@@ -1,0 +1,328 @@
+-- jemalloc's allocation functions: the *allocx family, the flags, and the standard malloc family.
+--
+-- Each C function is a function pointer held in a local that never changes, so the JIT compiler turns a
+-- call into a direct machine call. Sizes are declared as int64_t, not size_t: a Lua number converts to it
+-- in one instruction, and none above 2^53 gets this far. Arguments are checked at the door, because
+-- jemalloc itself checks nothing.
+
+local ffi = require("ffi")
+local bit = require("bit")
+
+local J, native = ...
+
+local type, error, tonumber, tostring = type, error, tonumber, tostring
+local cast, istype, typeof, errno = ffi.cast, ffi.istype, ffi.typeof, ffi.errno
+local floor = math.floor
+local tobit, lshift, rshift, bor = bit.tobit, bit.lshift, bit.rshift, bit.bor
+
+local void_ptr = typeof("void *")
+local functions = native.functions
+
+-- A C function of the bound jemalloc, or nil where it lacks it.
+local function bind(name, ctype)
+    local address = functions[name]
+    return address and cast(ctype, address)
+end
+
+J.ENOENT, J.EPERM, J.EAGAIN, J.ENOMEM, J.EFAULT, J.EINVAL = 2, 1, 11, 12, 14, 22
+local ENOMEM = J.ENOMEM
+
+function J.get_prefix()
+    return native.prefix
+end
+
+function J.provider()
+    return native.provider
+end
+
+-- ---- Arguments
+
+local MAX_SIZE = 2 ^ 53 -- the largest number up to which a Lua number counts in ones
+
+local function bad_argument(level, fn, name, expected, value)
+    local got = value
+    if type(value) == "string" then
+        got = ("'%s'"):format(value)
+    elseif type(value) ~= "number" and type(value) ~= "nil" then
+        got = type(value) == "cdata" and tostring(typeof(value)) or type(value)
+    end
+    error(("bad argument '%s' to '%s' (%s expected, got %s)"):format(name, fn, expected, tostring(got)), level + 1)
+end
+
+-- A size in bytes or elements from `least` up, as a Lua number. The 64-bit integers of the FFI are welcome.
+local function check_size(fn, name, value, least)
+    if type(value) == "cdata" and (istype("int64_t", value) or istype("uint64_t", value)) then
+        local number = tonumber(value)
+        if number >= least and number <= MAX_SIZE then
+            return number
+        end
+    elseif type(value) == "number" and value >= least and value <= MAX_SIZE and floor(value) == value then
+        return value
+    end
+    return bad_argument(3, fn, name, least > 0 and "positive integer" or "integer from 0 up", value)
+end
+
+-- Whether a value is a pointer of any type; arrays and structs are the collector's memory, and integers none.
+local pointer_types = {} -- id of a C type -> whether it is one of pointers
+
+local function is_pointer(value)
+    if istype(void_ptr, value) then
+        return true
+    elseif type(value) ~= "cdata" then
+        return false
+    end
+    local id = tonumber(typeof(value))
+    local known = pointer_types[id]
+    if known == nil then
+        local text = tostring(typeof(value))
+        known = (text:find("%*[%a ]*>$") or text:find("%(%*[%a ]*%)")) ~= nil
+        pointer_types[id] = known
+    end
+    return known
+end
+
+local function bad_pointer(fn, name, value)
+    return bad_argument(3, fn, name, "pointer", value)
+end
+
+-- jemalloc makes an arena of any index that the flags name, whole tables of them missing: only those that
+-- exist are let through. Arenas never cease to be counted, so what was seen once holds.
+local arenas_seen = 0
+
+local function check_flags(fn, flags)
+    if type(flags) ~= "number" or tobit(flags) ~= flags then
+        bad_argument(3, fn, "flags", "a combination of MALLOCX flags", flags)
+    end
+    local arena = rshift(flags, 20)
+    if arena > arenas_seen then
+        arenas_seen = J.mallctl_read("arenas.narenas")
+        if arena > arenas_seen then
+            bad_argument(3, fn, "flags", ("an arena below %d"):format(arenas_seen), arena - 1)
+        end
+    end
+    return flags
+end
+
+native.bad_argument, native.is_pointer, native.check_size, native.check_flags, native.bind =
+    bad_argument, is_pointer, check_size, check_flags, bind
+
+-- ---- Flags
+
+J.bor = bor
+
+function J.MALLOCX_LG_ALIGN(la)
+    if type(la) ~= "number" or la < 0 or la > 62 or floor(la) ~= la then
+        bad_argument(2, "MALLOCX_LG_ALIGN", "la", "integer from 0 to 62", la)
+    end
+    return la
+end
+
+function J.MALLOCX_ALIGN(a)
+    if type(a) == "number" and a >= 1 and a <= MAX_SIZE then
+        local la, power = 0, 1
+        while power < a do
+            la, power = la + 1, power * 2
+        end
+        if power == a then
+            return la
+        end
+    end
+    return bad_argument(2, "MALLOCX_ALIGN", "a", "power of two", a)
+end
+
+function J.MALLOCX_ZERO()
+    return 0x40
+end
+
+function J.MALLOCX_TCACHE_NONE()
+    return 0x100
+end
+
+-- ---- The *allocx family
+
+local c_mallocx = bind("mallocx", "void *(*)(int64_t, int)")
+local c_rallocx = bind("rallocx", "void *(*)(void *, int64_t, int)")
+local c_xallocx = bind("xallocx", "int64_t (*)(void *, int64_t, int64_t, int)")
+local c_sallocx = bind("sallocx", "int64_t (*)(const void *, int)")
+local c_dallocx = bind("dallocx", "void (*)(void *, int)")
+local c_sdallocx = bind("sdallocx", "void (*)(void *, int64_t, int)")
+local c_nallocx = bind("nallocx", "int64_t (*)(int64_t, int)")
+
+function J.mallocx(size, flags)
+    if not (type(size) == "number" and size >= 1 and size <= MAX_SIZE and floor(size) == size) then
+        size = check_size("mallocx", "size", size, 1)
+    end
+    local ptr = c_mallocx(size, flags and check_flags("mallocx", flags) or 0)
+    if ptr == nil then
+        return nil, ENOMEM
+    end
+    return ptr
+end
+local mallocx = J.mallocx
+
+function J.rallocx(ptr, size, flags)
+    if ptr == nil then
+        return mallocx(size, flags)
+    elseif not is_pointer(ptr) then
+        bad_pointer("rallocx", "ptr", ptr)
+    end
+    if not (type(size) == "number" and size >= 1 and size <= MAX_SIZE and floor(size) == size) then
+        size = check_size("rallocx", "size", size, 1)
+    end
+    ptr = c_rallocx(ptr, size, flags and check_flags("rallocx", flags) or 0)
+    if ptr == nil then
+        return nil, ENOMEM
+    end
+    return ptr
+end
+
+function J.xallocx(ptr, size, extra, flags)
+    if not is_pointer(ptr) or ptr == nil then
+        bad_pointer("xallocx", "ptr", ptr)
+    end
+    size = check_size("xallocx", "size", size, 1)
+    extra = extra and check_size("xallocx", "extra", extra, 0) or 0
+    return tonumber(c_xallocx(ptr, size, extra, flags and check_flags("xallocx", flags) or 0))
+end
+
+function J.sallocx(ptr, flags)
+    if not is_pointer(ptr) or ptr == nil then
+        bad_pointer("sallocx", "ptr", ptr)
+    end
+    return tonumber(c_sallocx(ptr, flags and check_flags("sallocx", flags) or 0))
+end
+
+function J.dallocx(ptr, flags)
+    if ptr == nil then
+        return
+    elseif not is_pointer(ptr) then
+        bad_pointer("dallocx", "ptr", ptr)
+    end
+    c_dallocx(ptr, flags and check_flags("dallocx", flags) or 0)
+end
+
+function J.sdallocx(ptr, size, flags)
+    if ptr == nil then
+        return
+    elseif not is_pointer(ptr) then
+        bad_pointer("sdallocx", "ptr", ptr)
+    end
+    size = check_size("sdallocx", "size", size, 1)
+    c_sdallocx(ptr, size, flags and check_flags("sdallocx", flags) or 0)
+end
+
+function J.nallocx(size, flags)
+    if not (type(size) == "number" and size >= 1 and size <= MAX_SIZE and floor(size) == size) then
+        size = check_size("nallocx", "size", size, 1)
+    end
+    local real = tonumber(c_nallocx(size, flags and check_flags("nallocx", flags) or 0))
+    if real == 0 then
+        return nil, ENOMEM
+    end
+    return real
+end
+
+-- ---- The standard family
+
+local c_malloc_usable_size = bind("malloc_usable_size", "int64_t (*)(const void *)")
+
+function J.malloc_usable_size(ptr)
+    if ptr == nil then
+        return 0
+    elseif not is_pointer(ptr) then
+        bad_pointer("malloc_usable_size", "ptr", ptr)
+    end
+    return tonumber(c_malloc_usable_size(ptr))
+end
+
+local function pointer_or_errno(ptr)
+    if ptr == nil then
+        return nil, errno()
+    end
+    return ptr
+end
+
+local standard_bound = false
+
+function J.bind_standard_api()
+    if standard_bound then
+        return true
+    end
+    local c_malloc = bind("malloc", "void *(*)(int64_t)")
+    local c_calloc = bind("calloc", "void *(*)(int64_t, int64_t)")
+    local c_posix_memalign = bind("posix_memalign", "int (*)(void **, int64_t, int64_t)")
+    local c_aligned_alloc = bind("aligned_alloc", "void *(*)(int64_t, int64_t)")
+    local c_realloc = bind("realloc", "void *(*)(void *, int64_t)")
+    local c_free = bind("free", "void (*)(void *)")
+    if not (c_malloc and c_calloc and c_posix_memalign and c_aligned_alloc and c_realloc and c_free) then
+        return nil, ("the process has no %smalloc family"):format(native.prefix)
+    end
+
+    function J.malloc(size)
+        return pointer_or_errno(c_malloc(check_size("malloc", "size", size, 0)))
+    end
+
+    function J.calloc(number, size)
+        number = check_size("calloc", "number", number, 0)
+        return pointer_or_errno(c_calloc(number, check_size("calloc", "size", size, 0)))
+    end
+
+    function J.posix_memalign(ptr, alignment, size)
+        if type(ptr) ~= "cdata" then
+            bad_argument(2, "posix_memalign", "ptr", "void *[1] to store the address in", ptr)
+        end
+        alignment = check_size("posix_memalign", "alignment", alignment, 0)
+        size = check_size("posix_memalign", "size", size, 0)
+        local err = c_posix_memalign(cast("void **", ptr), alignment, size)
+        if err ~= 0 then
+            return nil, err
+        end
+        return true
+    end
+
+    function J.aligned_alloc(alignment, size)
+        alignment = check_size("aligned_alloc", "alignment", alignment, 0)
+        size = check_size("aligned_alloc", "size", size, 0)
+        return pointer_or_errno(c_aligned_alloc(alignment, size))
+    end
+
+    -- Of size 0 C leaves open whether the block lives on: it is no size here.
+    function J.realloc(ptr, size)
+        if ptr ~= nil and not is_pointer(ptr) then
+            bad_pointer("realloc", "ptr", ptr)
+        end
+        return pointer_or_errno(c_realloc(ptr, check_size("realloc", "size", size, 1)))
+    end
+
+    function J.free(ptr)
+        if ptr ~= nil and not is_pointer(ptr) then
+            bad_pointer("free", "ptr", ptr)
+        end
+        c_free(ptr)
+    end
+
+    standard_bound = true
+    return true
+end
+
+-- The flags of arenas and tcaches take an index, or an object of J.arena{} or J.tcache().
+function native.index_flag(fn, name, value, last, shift, base)
+    if type(value) ~= "number" or value < 0 or value > last or floor(value) ~= value then
+        bad_argument(3, fn, name, ("integer from 0 to %d"):format(last), value)
+    end
+    return lshift(value + base, shift)
+end
+
+function J.MALLOCX_ARENA(a)
+    if type(a) == "cdata" then
+        return a:flags()
+    end
+    return native.index_flag("MALLOCX_ARENA", "a", a, 4094, 20, 1)
+end
+
+function J.MALLOCX_TCACHE(tc)
+    if type(tc) == "cdata" then
+        return tc:flags()
+    end
+    return native.index_flag("MALLOCX_TCACHE", "tc", tc, 4093, 8, 2)
+end

@@ -1,0 +1,332 @@
+-- jemalloc's MALLCTL NAMESPACE: read, write and act by name, and the same as a table, J.ctl.
+--
+-- A name is looked up once in the table of names (names.lua) and once in jemalloc, which answers with a
+-- MIB, an array of numbers. Both are kept, so that a name that is read again costs one mallctlbymib() with
+-- a scratch value of its own type. Numbers are Lua numbers where those are exact, 64-bit cdata above 2^53.
+
+local ffi = require("ffi")
+
+local J, native = ...
+
+local type, error, tonumber, tostring, pcall = type, error, tonumber, tostring, pcall
+local setmetatable, floor = setmetatable, math.floor
+local new, sizeof, ffi_string, istype = ffi.new, ffi.sizeof, ffi.string, ffi.istype
+
+local bad_argument, find, children = native.bad_argument, native.names.find, native.names.children
+local ENOENT, EPERM = J.ENOENT, J.EPERM
+
+local name_to_mib = native.bind("mallctlnametomib", "int (*)(const char *, size_t *, size_t *)")
+local by_mib = native.bind("mallctlbymib", "int (*)(const size_t *, int64_t, void *, size_t *, void *, int64_t)")
+
+-- ---- Values
+
+local MAX_EXACT = 2 ^ 53
+
+local function to_number(value)
+    local number = tonumber(value)
+    if number > MAX_EXACT or number < -MAX_EXACT then
+        return value
+    end
+    return number
+end
+
+local function to_string(value)
+    return value ~= nil and ffi_string(value) or nil
+end
+
+local function as_is(value)
+    return value
+end
+
+local function integer(value)
+    if type(value) == "number" then
+        return floor(value) == value and value or nil
+    end
+    return (istype("int64_t", value) or istype("uint64_t", value)) and value or nil
+end
+
+-- By C type: the type of the scratch array, how a value becomes Lua's, how Lua's becomes a value (nil where
+-- it cannot) and what to call that in a message.
+local kinds = {
+    ["bool"] = { "bool[1]", as_is, nil, "a boolean" },
+    ["unsigned"] = { "unsigned[1]", as_is, integer, "an integer from 0 to 2^32 - 1", 0, 2 ^ 32 - 1 },
+    ["uint32_t"] = { "uint32_t[1]", as_is, integer, "an integer from 0 to 2^32 - 1", 0, 2 ^ 32 - 1 },
+    ["size_t"] = { "size_t[1]", to_number, integer, "an integer from 0 up", 0, 2 ^ 64 - 1 },
+    ["uint64_t"] = { "uint64_t[1]", to_number, integer, "an integer from 0 up", 0, 2 ^ 64 - 1 },
+    ["ssize_t"] = { "ssize_t[1]", to_number, integer, "an integer", -2 ^ 63, 2 ^ 63 - 1 },
+    ["int64_t"] = { "int64_t[1]", to_number, integer, "an integer", -2 ^ 63, 2 ^ 63 - 1 },
+    ["const char *"] = { "const char *[1]", to_string, nil, "a string" },
+    ["uint64_t *"] = { "uint64_t *[1]", as_is },
+    ["size_t *"] = { "size_t *[1]", as_is },
+    ["extent_hooks_t *"] = { "void *[1]", as_is, nil, "a pointer" },
+    ["void*"] = { "void *[1]", as_is, nil, "a pointer" },
+}
+
+-- A fresh scratch value that holds `value`; or nil and the message that says what the type takes.
+local function encode(name, ctype, value)
+    local kind = kinds[ctype]
+    local scratch = new(kind[1])
+    local fits
+    if ctype == "bool" then
+        fits = type(value) == "boolean"
+    elseif ctype == "const char *" then
+        fits = type(value) == "string" and not value:find("%z")
+    elseif kind[3] then
+        local whole = integer(value)
+        fits = whole ~= nil and whole >= kind[5] and whole <= kind[6]
+    else
+        fits = type(value) == "cdata"
+    end
+    if fits and pcall(function() scratch[0] = value end) then
+        return scratch
+    end
+    local shown = type(value) == "string" and ("'%s'"):format(value) or tostring(value)
+    return nil, ("%s takes %s, got %s"):format(name, kind[4], shown)
+end
+
+-- ---- Names
+
+local known, known_count = {}, 0 -- name -> {mib, its length, entry of the table of names, scratch, ...}
+
+-- What is known of a name, or nil and ENOENT.
+local function resolve(fn, name)
+    local hit = known[name]
+    if hit then
+        return hit
+    end
+    if type(name) ~= "string" then
+        bad_argument(3, fn, "param", "name in jemalloc's mallctl namespace", name)
+    end
+    local entry, real_name = find(name)
+    if not entry then
+        return nil, ENOENT
+    end
+    local mib, length = new("size_t[8]"), new("size_t[1]", 8)
+    local err = name_to_mib(real_name, mib, length)
+    if err ~= 0 then
+        return nil, err
+    end
+    local kind = kinds[entry.type]
+    hit = {
+        mib = mib,
+        length = tonumber(length[0]),
+        entry = entry,
+        access = entry.access,
+        scratch = kind and new(kind[1]),
+        size = kind and new("size_t[1]", sizeof(kind[1])),
+        bytes = kind and sizeof(kind[1]),
+        decode = kind and kind[2],
+    }
+    if known_count == 4096 then -- indices make names without end
+        known, known_count = {}, 0
+    end
+    known[name], known_count = hit, known_count + 1
+    return hit
+end
+
+local function out_of_reach(hit)
+    return nil, ("%s takes a C structure (%s), which the module does not bind"):format(hit.entry.name, hit.entry.type)
+end
+
+-- ---- What jemalloc 3.5 had in another form
+
+local ALL_ARENAS = 4096 -- MALLCTL_ARENAS_ALL of jemalloc 5
+
+local old_reads = {
+    ["opt.lg_tcache_max"] = function()
+        local bytes, err = J.mallctl_read("opt.tcache_max")
+        return bytes and floor(math.log(bytes) / math.log(2) + 0.5), err
+    end,
+    ["arenas.initialized"] = function()
+        local list = {}
+        for i = 0, J.mallctl_read("arenas.narenas") - 1 do
+            list[i] = J.mallctl_read(("arena.%d.initialized"):format(i))
+        end
+        return list
+    end,
+    ["arenas.purge"] = function()
+        return J.mallctl_write(("arena.%d.purge"):format(ALL_ARENAS))
+    end,
+}
+
+local old_writes = {
+    ["arenas.purge"] = function(arena)
+        if arena ~= nil and not (type(arena) == "number" and arena >= 0 and floor(arena) == arena) then
+            return nil, ("arenas.purge takes an arena's index, got %s"):format(tostring(arena))
+        end
+        return J.mallctl_write(("arena.%d.purge"):format(arena or ALL_ARENAS))
+    end,
+}
+
+-- ---- The functions
+
+local function act(hit)
+    local err = by_mib(hit.mib, hit.length, nil, nil, nil, 0)
+    if err ~= 0 then
+        return nil, err
+    end
+    return true
+end
+
+-- `input` is what arenas.lookup looks up, and the hooks that arenas.create may take.
+function J.mallctl_read(param, input)
+    local hit, err = resolve("mallctl_read", param)
+    if not hit then
+        local old = old_reads[param]
+        if old then
+            return old()
+        end
+        return nil, err
+    end
+    local access = hit.access
+    if access == "--" then
+        return act(hit)
+    elseif access == "-w" then
+        return nil, EPERM
+    elseif access == "??" then
+        return out_of_reach(hit)
+    end
+    local scratch, size = hit.scratch, hit.size
+    size[0] = hit.bytes
+    if input == nil then
+        err = by_mib(hit.mib, hit.length, scratch, size, nil, 0)
+    else
+        if not hit.entry.input then
+            bad_argument(2, "mallctl_read", "input", "nothing, for this name,", input)
+        end
+        local value, message = encode(param, hit.entry.input, input)
+        if not value then
+            return nil, message
+        end
+        err = by_mib(hit.mib, hit.length, scratch, size, value, sizeof(value))
+    end
+    if err ~= 0 then
+        return nil, err
+    end
+    return hit.decode(scratch[0])
+end
+
+function J.mallctl_write(param, value)
+    local hit, err = resolve("mallctl_write", param)
+    if not hit then
+        local old = old_writes[param]
+        if old then
+            return old(value)
+        end
+        return nil, err
+    end
+    local access = hit.access
+    if access == "--" then
+        return act(hit)
+    elseif access == "r-" then
+        return nil, EPERM
+    elseif access == "??" then
+        return out_of_reach(hit)
+    end
+    local encoded, message = encode(param, hit.entry.input or hit.entry.type, value)
+    if not encoded then
+        return nil, message
+    end
+    if hit.entry.input then -- written and read in one stroke: the answer is the value
+        return J.mallctl_read(param, value)
+    end
+    err = by_mib(hit.mib, hit.length, nil, nil, encoded, sizeof(encoded))
+    if err ~= 0 then
+        return nil, err
+    end
+    return true
+end
+
+-- ---- The namespace as a table
+
+local paths = setmetatable({}, { __mode = "k" }) -- node of J.ctl -> {name with indices, name with <i>}
+
+local node_methods = {}
+
+local function child(node, key)
+    local path = paths[node]
+    local below = children[path[2]]
+    local generic = key
+    if type(key) == "number" and key >= 0 and floor(key) == key then
+        generic = below["<i>"] and "<i>" or "<j>"
+        key = ("%d"):format(key)
+    end
+    if not below[generic] then
+        error(("jemalloc's mallctl namespace has no %s%s"):format(
+            path[1] == "" and "" or path[1] .. ".", tostring(key)), 3)
+    end
+    if path[1] ~= "" then
+        key, generic = path[1] .. "." .. key, path[2] .. "." .. generic
+    end
+    return key, generic
+end
+
+local function node_at(name, generic)
+    local node = setmetatable({}, node_methods)
+    paths[node] = { name, generic }
+    return node
+end
+
+local function fail(name, err)
+    error(("jemalloc: %s: %s"):format(name, type(err) == "string" and err or native.strerror(err)), 3)
+end
+
+function node_methods.__index(node, key)
+    local name, generic = child(node, key)
+    local entry = native.names.all[generic]
+    if not entry then
+        return node_at(name, generic)
+    elseif entry.access == "--" then
+        return function()
+            local done, err = act(resolve("J.ctl", name) or fail(name, ENOENT))
+            return done or fail(name, err)
+        end
+    end
+    local value, err = J.mallctl_read(name)
+    if value == nil and err and err ~= ENOENT then
+        fail(name, err)
+    end
+    return value
+end
+
+function node_methods.__newindex(node, key, value)
+    local name, generic = child(node, key)
+    if not native.names.all[generic] then
+        error(("%s is not a value of jemalloc's mallctl namespace, but a part of it"):format(name), 2)
+    end
+    local done, err = J.mallctl_write(name, value)
+    if not done then
+        fail(name, err)
+    end
+end
+
+function node_methods.__tostring(node)
+    return "jemalloc.ctl: " .. paths[node][1]
+end
+
+J.ctl = node_at("", "")
+
+-- ---- The statistics report
+
+-- write: nothing (to stderr), a function that takes text, an open file, or true for the text as the answer.
+-- opts: the letters of "opt.stats_print_opts", such as "J" for JSON.
+function J.malloc_stats_print(write, opts)
+    if opts ~= nil and type(opts) ~= "string" then
+        bad_argument(2, "malloc_stats_print", "opts", "string of option letters", opts)
+    end
+    if write == nil or write == false then
+        native.stats_print(native.functions.malloc_stats_print, opts)
+        return true
+    end
+    local text = native.stats_text(native.functions.malloc_stats_print, opts)
+    if write == true then
+        return text
+    elseif type(write) == "function" then
+        write(text)
+    elseif io.type(write) == "file" then
+        return write:write(text)
+    else
+        bad_argument(2, "malloc_stats_print", "write", "function, open file or true", write)
+    end
+    return true
+end
