@@ -1,5 +1,5 @@
-// From getrusage() and /proc. Not ru_maxrss, which begins with what the parent process held; not VmRSS, which lags
-// behind by up to 64 pages a thread.
+// From getrusage() and /proc. Not ru_maxrss, which begins with what the parent process held; not VmRSS, which
+// lags behind by up to 64 pages a thread.
 
 #include "process.h"
 
