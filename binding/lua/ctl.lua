@@ -73,7 +73,7 @@ local function encode(name, ctype, value)
         fits = type(value) == "string" and not value:find("%z")
     elseif kind[3] then
         local whole = integer(value)
-        fits = whole ~= nil and whole >= kind[5] and whole <= kind[6]
+        fits = whole ~= nil and tonumber(whole) >= kind[5] and tonumber(whole) <= kind[6]
     else
         fits = type(value) == "cdata"
     end
