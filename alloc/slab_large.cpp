@@ -25,7 +25,7 @@ namespace {
 
 // The cache of freed blocks holds at most this, or this share of the footprint.
 constexpr std::size_t min_cache = std::size_t{256} << 10;
-constexpr std::size_t cache_share = 8;
+constexpr std::size_t cache_share = 2;
 
 constexpr std::size_t huge_page = std::size_t{2} << 20;
 

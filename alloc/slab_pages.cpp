@@ -13,8 +13,8 @@ namespace {
 // is needed.
 constexpr std::size_t carve_bytes = 4096;
 
-// Empty slabs are kept up to this, however little is live.
-constexpr std::size_t min_retained = std::size_t{128} << 10;
+// So much is kept, however little is live.
+constexpr std::size_t min_retained = std::size_t{512} << 10;
 
 // The arena is purged when this much more than `retain` allows lies unused in it.
 constexpr std::size_t purge_step = std::size_t{4} << 20;
@@ -130,19 +130,23 @@ void purge(SlabHeap *heap) {
 }
 
 // Live memory falls while a sweep goes on, so at each slab that empties the excess is worked off whole.
-// `retain` bounds what is kept idle: empty slabs, and pages that jemalloc holds of this heap's and that have
-// not been used again.
+// `retain` bounds what is kept idle: empty slabs, freed larger blocks, and pages that jemalloc holds of this
+// heap's and that have not been used again.
 void retain_some(SlabHeap *heap) {
     const std::size_t size = heap->slab_size();
     for (;;) {
-        const std::size_t idle = heap->empty_count * size;
-        const std::size_t live = heap->account.footprint() - heap->cached_bytes - idle;
+        const std::size_t idle = heap->empty_count * size + heap->cached_bytes;
+        const std::size_t live = heap->account.footprint() - idle;
         const std::size_t budget = std::max(live / 100 * heap->retain, min_retained);
         if (idle <= budget) {
             if (heap->released > budget - idle + purge_step) purge(heap);
             return;
         }
-        release_empty(heap);
+        if (heap->empty_count > 0) {
+            release_empty(heap);
+        } else {
+            flush_cached(heap);
+        }
     }
 }
 
