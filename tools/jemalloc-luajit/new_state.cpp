@@ -1,0 +1,109 @@
+// Makes the state on the library's heap, or on one of the two allocators that it is compared with.
+
+#include "new_state.h"
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string_view>
+
+#if defined(__GLIBC__)
+// glibc's own, also in a process whose malloc() is another library's.
+extern "C" void *__libc_realloc(void *ptr, std::size_t size);
+extern "C" void __libc_free(void *ptr);
+#endif
+
+namespace jemalloc_lua::command {
+namespace {
+
+void *system_alloc(void *, void *ptr, std::size_t, std::size_t nsize) {
+#if defined(__GLIBC__)
+    if (nsize != 0) return __libc_realloc(ptr, nsize);
+    __libc_free(ptr);
+#else
+    if (nsize != 0) return std::realloc(ptr, nsize);
+    std::free(ptr);
+#endif
+    return nullptr;
+}
+
+int panic(lua_State *L) {
+    const char *message = lua_tostring(L, -1);
+    std::fprintf(stderr, "PANIC: unprotected error in call to Lua API (%s)\n",
+                 message != nullptr ? message : "?");
+    return 0;
+}
+
+lua_State *new_system_state() {
+    lua_State *L = lua_newstate(system_alloc, nullptr);
+    if (L != nullptr) lua_atpanic(L, panic);
+    return L;
+}
+
+void read_environment(const char *conf, jemalloc_lua_options *options) {
+    char why[512];
+    if (jemalloc_lua_options_parse(options, conf, why, sizeof why) == 0) return;
+    for (std::string_view rest = conf;;) {  // pair by pair, to report each and use the others
+        const std::size_t comma = rest.find(',');
+        const std::string pair(rest.substr(0, comma));
+        if (jemalloc_lua_options_parse(options, pair.c_str(), why, sizeof why) != 0) {
+            std::fprintf(stderr, "jemalloc_lua: JEMALLOC_LUA_CONF: %s\n", why);
+        }
+        if (comma == std::string_view::npos) return;
+        rest.remove_prefix(comma + 1);
+    }
+}
+
+std::string creation_error(const jemalloc_lua_options &options, int error) {
+    switch (error) {
+        case ENOMEM:
+            return "cannot create state: not enough memory";
+        case ENOTSUP:
+            return "cannot create state: this LuaJIT takes no allocator but its own (built without GC64)";
+        case EINVAL:
+            if (options.arena >= 0) {
+                return "cannot create state: arena:" + std::to_string(options.arena) +
+                       ": there is no such arena; it takes auto, own, shared, thread or the index of one";
+            }
+            [[fallthrough]];
+        default:
+            return std::string("cannot create state: ") + std::strerror(error);
+    }
+}
+
+}  // namespace
+
+bool heap_options(const CommandLine &line, jemalloc_lua_options *options, std::string *why) {
+    jemalloc_lua_options_init(options);
+    const char *environment = line.ignore_environment ? nullptr : std::getenv("JEMALLOC_LUA_CONF");
+    if (environment != nullptr) read_environment(environment, options);
+    char text[512];
+    for (const char *conf : line.conf) {
+        if (jemalloc_lua_options_parse(options, conf, text, sizeof text) != 0) {
+            *why = std::string("--jemalloc: ") + text;
+            return false;
+        }
+    }
+    return true;
+}
+
+lua_State *new_state(Allocator allocator, const jemalloc_lua_options &options, std::string *why) {
+    lua_State *L = nullptr;
+    errno = ENOMEM;
+    switch (allocator) {
+        case Allocator::heap:
+            L = jemalloc_lua_newstate_opts(&options);
+            break;
+        case Allocator::built_in:
+            L = luaL_newstate();
+            break;
+        case Allocator::system:
+            L = new_system_state();
+            break;
+    }
+    if (L == nullptr) *why = creation_error(options, errno);
+    return L;
+}
+
+}  // namespace jemalloc_lua::command

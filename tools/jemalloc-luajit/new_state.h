@@ -1,0 +1,19 @@
+// The state that a command line asks for: on which allocator, with which options.
+#pragma once
+
+#include <lua.hpp>
+#include <string>
+
+#include "command_line.h"
+#include "jemalloc_lua.h"
+
+namespace jemalloc_lua::command {
+
+// The heap's options: the defaults, JEMALLOC_LUA_CONF over them (not with -E), --jemalloc over both. A bad
+// pair in the variable is reported on stderr and the rest is used; one in --jemalloc is false and a reason.
+bool heap_options(const CommandLine &line, jemalloc_lua_options *options, std::string *why);
+
+// A state, or null and the reason.
+lua_State *new_state(Allocator allocator, const jemalloc_lua_options &options, std::string *why);
+
+}  // namespace jemalloc_lua::command
