@@ -1,0 +1,83 @@
+"""The arithmetic of the tables, and what the tools say to wrong arguments."""
+
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "bench"))
+sys.dont_write_bytecode = True
+
+from driver import runs, stats, table  # noqa: E402
+
+
+class Statistics(unittest.TestCase):
+    def test_quantiles_interpolate(self):
+        self.assertEqual(stats.median([3, 1, 2]), 2)
+        self.assertEqual(stats.median([4, 1, 2, 3]), 2.5)
+        self.assertEqual(stats.quantile([0, 10], 0.25), 2.5)
+        self.assertEqual(stats.median([7]), 7)
+
+    def test_spread_is_the_quartiles_distance_in_parts_of_the_median(self):
+        self.assertAlmostEqual(stats.spread([1, 2, 3, 4, 5]), 2 / 3)
+        self.assertEqual(stats.spread([5, 5, 5]), 0)
+
+    def test_comparison_gives_ratios_of_minima_and_of_medians(self):
+        against = stats.compare([2, 4, 6], [4, 8, 12])
+        self.assertEqual((against.minimum, against.median), (0.5, 0.5))
+        self.assertFalse(against.noisy)
+
+    def test_halves_that_disagree_make_a_row_noisy(self):
+        self.assertTrue(stats.compare([1, 1.2, 1, 1.2], [1, 1, 1, 1]).noisy)
+        self.assertFalse(stats.compare([1, 1.04, 1, 1.04], [1, 1, 1, 1]).noisy)
+        self.assertFalse(stats.compare([1, 2, 1, 2], [2, 4, 2, 4]).noisy)  # the machine, not the ratio
+
+    def test_one_round_is_never_called_noisy(self):
+        self.assertEqual(stats.compare([3], [2]).disagreement, 0)
+
+    def test_ratio_to_nothing(self):
+        self.assertEqual(stats.ratio(0, 0), 1)
+        self.assertEqual(stats.ratio(1, 0), float("inf"))
+
+    def test_geometric_mean(self):
+        self.assertAlmostEqual(stats.geometric_mean([0.5, 2]), 1)
+        self.assertNotEqual(stats.geometric_mean([]), stats.geometric_mean([]))  # not a number
+
+
+class Tables(unittest.TestCase):
+    def test_columns_line_up(self):
+        text = table.render(["name", "x"], [["a", 1], ["long name", 100]])
+        self.assertEqual(text.splitlines(), ["name         x", "a            1", "long name  100"])
+
+    def test_noise_takes_a_digit_away(self):
+        self.assertEqual(table.figure(0.876), "0.88")
+        self.assertEqual(table.figure(0.876, noisy=True), "~0.9")
+
+    def test_megabytes(self):
+        self.assertEqual([table.megabytes(n) for n in (1234567, 12345678, 123456789)], ["1.23", "12.3", "123"])
+
+
+class Interleaving(unittest.TestCase):
+    def test_each_round_runs_every_allocator_and_turns_the_order(self):
+        order = []
+        samples = runs.interleave(["a", "b"], 2, lambda name: order.append(name) or len(order))
+        self.assertEqual(order, ["a", "b", "b", "a"])
+        self.assertEqual(samples, {"a": [1, 4], "b": [2, 3]})
+
+
+class WrongArguments(unittest.TestCase):
+    def check(self, *command):
+        done = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=ROOT, check=False)
+        self.assertNotEqual(done.returncode, 0, command)
+        self.assertNotIn("Traceback", done.stderr)
+        self.assertTrue(done.stderr.strip(), command)
+        return done
+
+    def test_bench_names_the_argument(self):
+        self.assertIn("--rounds", self.check("tools/bench", "--rounds", "0").stderr)
+        self.assertIn("--filter", self.check("tools/bench", "--filter", "(").stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
