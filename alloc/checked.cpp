@@ -4,6 +4,7 @@
 // block is filled with a pattern and kept in quarantine for a while, and the pattern is looked at before
 // jemalloc gets the block back. What does not fit ends the process with a report that names the block.
 
+#include <algorithm>
 #include <array>
 #include <cinttypes>
 #include <cstdarg>
@@ -235,7 +236,9 @@ void destroy(Heap *heap) {
 
 std::size_t trim(Heap *heap) {
     empty_quarantine(static_cast<CheckedHeap *>(heap));
-    return heap->source.trim();
+    const std::size_t bytes = std::min(heap->source.trim(), heap->account.peak() - heap->account.footprint());
+    heap->purged += bytes;
+    return bytes;
 }
 
 void count(const Heap *heap, jemalloc_lua_stats *stats) {

@@ -3,6 +3,7 @@
 // There is nothing between Lua and jemalloc but the count of bytes. jemalloc's size classes are computed
 // inline, so that a block that stays within its class is not even passed on, and every free is a sized one.
 
+#include <algorithm>
 #include <cstring>
 
 #include "heap.h"
@@ -135,7 +136,10 @@ void destroy(Heap *heap) {
     destroy_header(static_cast<DirectHeap *>(heap));
 }
 std::size_t trim(Heap *heap) {
-    return heap->source.trim();
+    // An arena that is shared holds unused pages of others too.
+    const std::size_t bytes = std::min(heap->source.trim(), heap->account.peak() - heap->account.footprint());
+    heap->purged += bytes;
+    return bytes;
 }
 
 void count(const Heap *heap, jemalloc_lua_stats *stats) {

@@ -71,8 +71,14 @@ class Account {
 
     void set_limits(std::size_t limit, std::size_t soft_limit);  // bytes, 0: none
     void attach(lua_State *L) { state_ = L; }
+    // The state is gone: its collector is not to be touched any more.
+    void detach() {
+        state_ = nullptr;
+        pushing_ = false;
+    }
 
     std::size_t footprint() const { return footprint_; }
+    std::size_t peak() const { return peak_; }
     std::size_t limit() const { return limit_; }
     void count(jemalloc_lua_stats *stats) const;
 
@@ -156,6 +162,7 @@ struct jemalloc_lua_heap {
     jemalloc_lua::Account account;
     jemalloc_lua::Source source;
     std::size_t soft_limit_given;
+    std::uint64_t purged = 0;  // bytes given back to the system by retention and by trim
     bool scrub;
 
     // Set for a heap that a state owns: the free of state_block ends it, and sets *ended if there is one.
@@ -195,6 +202,7 @@ void destroy_header(H *heap) {
 // The heap's end by the free of its state block.
 inline void end_with_state(Heap *heap) {
     if (heap->ended != nullptr) *heap->ended = true;
+    heap->account.detach();
     heap->front->destroy(heap);
 }
 

@@ -136,7 +136,6 @@ void count(const Heap *base, jemalloc_lua_stats *stats) {
     stats->large_blocks = heap->large_blocks;
     stats->large_bytes = heap->large_bytes;
     stats->cached_bytes = heap->cached_bytes;
-    stats->purged = heap->purged;
 }
 
 }  // namespace

@@ -161,7 +161,6 @@ struct SlabHeap : Heap {
     std::size_t slab_count = 0;
     std::size_t empty_count = 0;
     std::size_t released = 0;  // bytes given to jemalloc and neither purged nor taken again
-    std::uint64_t purged = 0;
     unsigned retain;
 
     // Nursery: [nursery_fresh, nursery_end) is untouched, except for the headers of slab-sized pieces.

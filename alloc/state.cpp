@@ -66,9 +66,20 @@ lua_State *create_state(const Options *options) {
     bool ended = false;
     heap->owned_by_state = true;
     heap->ended = &ended;
+    // LuaJIT crashes when one of the first requests of lua_newstate() is refused (close_state() in lj_state.c
+    // takes the string table for made), so the limit is held to when the state is there.
+    jemalloc_lua_stats wanted{};
+    heap->account.count(&wanted);
+    heap->account.set_limits(0, 0);
     lua_State *L = lua_newstate(heap->front->alloc, heap);
     if (L != nullptr) {
         heap->ended = nullptr;
+        heap->account.set_limits(wanted.limit, wanted.soft_limit);
+        if (heap->account.footprint() > heap->account.limit()) {
+            lua_close(L);
+            errno = ENOMEM;
+            return nullptr;
+        }
         heap->account.attach(L);
         lua_atpanic(L, panic);
 #ifdef JEMALLOC_LUA_MODULE
@@ -126,6 +137,7 @@ int jemalloc_lua_get_stats(lua_State *L, jemalloc_lua_stats *stats) {
     *stats = {};
     stats->size = size;
     heap->account.count(stats);
+    stats->purged = heap->purged;
     stats->arena = heap->source.arena();
     stats->fallbacks = heap->source.fallbacks();
     heap->front->count(heap, stats);

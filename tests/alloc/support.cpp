@@ -93,6 +93,14 @@ std::size_t jemalloc_bytes() {
     return je::read<std::size_t>("stats.allocated");
 }
 
+void expect_jemalloc_bytes(std::size_t before) {
+#ifdef JEMALLOC_LUA_TEST_SYSTEM_JEMALLOC
+    EXPECT_LE(jemalloc_bytes(), before + 256 * K);
+#else
+    EXPECT_EQ(jemalloc_bytes(), before);
+#endif
+}
+
 std::string FrontAndArena::conf(const std::string &more) const {
     return "front:" + front() + ",arena:" + arena() + (more.empty() ? "" : "," + more);
 }

@@ -69,8 +69,11 @@ void collect(lua_State *L);
 std::size_t resident_bytes();
 
 // Bytes that the library's jemalloc has handed out and not got back. Exact, as nothing else in the process
-// uses the bundled jemalloc.
+// uses the bundled jemalloc; the system's serves the test's own malloc as well.
 std::size_t jemalloc_bytes();
+
+// Fails the test where that is not what it was.
+void expect_jemalloc_bytes(std::size_t before);
 
 using FrontArena = std::tuple<const char *, const char *>;
 
