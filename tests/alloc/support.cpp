@@ -113,7 +113,7 @@ Heap FrontAndArena::heap(const std::string &more) const {
 }
 
 std::string name_of(const testing::TestParamInfo<FrontArena> &info) {
-    return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param);
+    return std::get<0>(info.param) + "_" + std::get<1>(info.param);
 }
 
 }  // namespace test

@@ -75,7 +75,7 @@ std::size_t jemalloc_bytes();
 // Fails the test where that is not what it was.
 void expect_jemalloc_bytes(std::size_t before);
 
-using FrontArena = std::tuple<const char *, const char *>;
+using FrontArena = std::tuple<std::string, std::string>;
 
 class FrontAndArena : public testing::TestWithParam<FrontArena> {
   protected:
@@ -92,8 +92,9 @@ std::string name_of(const testing::TestParamInfo<FrontArena> &info);
 }  // namespace test
 
 // Runs the tests of a suite that derives from FrontAndArena on all of them.
-#define ON_EVERY_FRONT_AND_ARENA(Suite)                                                            \
-    INSTANTIATE_TEST_SUITE_P(, Suite,                                                              \
-                             testing::Combine(testing::Values("slab", "direct", "checked"),        \
-                                              testing::Values("auto", "own", "shared", "thread")), \
-                             test::name_of)
+#define ON_EVERY_FRONT_AND_ARENA(Suite)                                                    \
+    INSTANTIATE_TEST_SUITE_P(                                                              \
+        , Suite,                                                                           \
+        testing::Combine(testing::Values<std::string>("slab", "direct", "checked"),        \
+                         testing::Values<std::string>("auto", "own", "shared", "thread")), \
+        test::name_of)

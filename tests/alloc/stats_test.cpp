@@ -1,0 +1,228 @@
+// Statistics: that they add up, that they follow the program, and how they are printed. And trim, whose
+// effect they show.
+
+#include <cerrno>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "support.h"
+
+namespace {
+
+using test::K;
+using test::M;
+using test::run;
+using test::State;
+using test::stats;
+using Stats = jemalloc_lua_stats;
+
+class Statistics : public test::FrontAndArena {};
+ON_EVERY_FRONT_AND_ARENA(Statistics);
+
+constexpr const char *grow = "kept = {} for i = 1, 50000 do kept[i] = {i, 'value ' .. i} end";
+constexpr const char *drop = "kept = nil collectgarbage() collectgarbage()";
+
+TEST_P(Statistics, AddUp) {
+    const State one = state("limit:256M");
+    const char *steps[] = {"",
+                           grow,
+                           "s = ('x'):rep(2^20)",
+                           "s = s .. s .. s",
+                           "kept = nil",
+                           drop,
+                           "co = {} for i = 1, 500 do co[i] = coroutine.create(print) end",
+                           grow,
+                           drop};
+    std::size_t peak = 0;
+    for (const char *step : steps) {
+        EXPECT_EQ("", run(one.get(), step));
+        const Stats now = stats(one.get());
+        EXPECT_EQ(test::lua_bytes(one.get()), now.live) << step;
+        EXPECT_GE(now.footprint, now.live) << step;
+        EXPECT_GE(now.peak, now.footprint) << step;
+        EXPECT_GE(now.peak, peak) << step;
+        EXPECT_LE(now.large_bytes + now.cached_bytes, now.footprint) << step;
+        EXPECT_LE(now.empty_slabs, now.slabs) << step;
+        EXPECT_EQ(0u, now.refusals) << step;
+        peak = now.peak;
+    }
+    EXPECT_GT(peak, 3 * M);
+}
+
+TEST_P(Statistics, FollowTheProgramUpAndDown) {
+    const State one = state();
+    const Stats small = stats(one.get());
+    EXPECT_EQ("", run(one.get(), grow));
+    const Stats big = stats(one.get());
+    EXPECT_GT(big.footprint, small.footprint + 3 * M);
+    EXPECT_EQ("", run(one.get(), drop));
+    jemalloc_lua_trim(one.get());
+    EXPECT_LT(stats(one.get()).footprint, small.footprint + M);
+    EXPECT_GE(stats(one.get()).peak, big.peak);
+}
+
+TEST_P(Statistics, NameTheFrontAndTheArena) {
+    const State one = state();
+    const Stats now = stats(one.get());
+    EXPECT_EQ(static_cast<unsigned>(test::options(conf()).front), now.front);
+    unsigned arena = ~0u;
+    EXPECT_EQ(0, jemalloc_lua_get_arena(one.get(), &arena));
+    EXPECT_EQ(arena, now.arena);
+}
+
+TEST_P(Statistics, CountRefusals) {
+    const State one = state("limit:4M");
+    EXPECT_EQ(0u, stats(one.get()).refusals);
+    EXPECT_NE("", run(one.get(), "x = ('x'):rep(2^24)"));
+    EXPECT_GE(stats(one.get()).refusals, 1u);
+}
+
+TEST_P(Statistics, AreTheSameAsSeenByACoroutine) {
+    const State one = state();
+    lua_State *thread = lua_newthread(one.get());
+    EXPECT_EQ(stats(one.get()).footprint, stats(thread).footprint);
+    EXPECT_EQ(stats(one.get()).live, stats(thread).live);
+}
+
+TEST(SlabStatistics, TellSlabsLargeBlocksAndTheNursery) {
+    const State one = test::state("front:slab,nursery:64K,slab:32K");
+    const Stats idle = stats(one.get());
+    EXPECT_GT(idle.nursery_used, 16 * K);
+    EXPECT_LE(idle.nursery_used, 64 * K);
+    EXPECT_EQ("", run(one.get(), grow));
+    const Stats big = stats(one.get());
+    EXPECT_GT(big.slabs, idle.slabs + 100);
+    EXPECT_GE(big.large_blocks, 1u) << "the array of 50,000";
+    EXPECT_GE(big.large_bytes, 50000u * 8);
+    EXPECT_GE(big.footprint, big.slabs * 32 * K + big.large_bytes + big.cached_bytes);
+}
+
+// ---- Asking for them
+
+TEST(GetStats, RefusesStatesThatAreNotOurs) {
+    Stats some{};
+    some.size = sizeof some;
+    EXPECT_EQ(EINVAL, jemalloc_lua_get_stats(nullptr, &some));
+    lua_State *foreign = luaL_newstate();
+    EXPECT_EQ(EINVAL, jemalloc_lua_get_stats(foreign, &some));
+    EXPECT_EQ(0u, jemalloc_lua_trim(foreign));
+    EXPECT_EQ(0u, jemalloc_lua_trim(nullptr));
+    lua_close(foreign);
+}
+
+TEST(GetStats, RefusesAStructThatIsTooSmall) {
+    const State one(jemalloc_lua_newstate());
+    EXPECT_EQ(EINVAL, jemalloc_lua_get_stats(one.get(), nullptr));
+    for (const std::size_t size : {std::size_t{0}, std::size_t{8}, sizeof(Stats) - 1}) {
+        Stats some;
+        std::memset(&some, '#', sizeof some);
+        some.size = size;
+        EXPECT_EQ(EINVAL, jemalloc_lua_get_stats(one.get(), &some));
+        EXPECT_EQ('#', *reinterpret_cast<char *>(&some.live)) << "written to";
+    }
+}
+
+TEST(GetStats, LeavesFieldsZeroThatItDoesNotKnow) {
+    struct Later {
+        Stats known{};
+        char added[32] = {};
+    } later;
+    later.known.size = sizeof later;
+    const State one(jemalloc_lua_newstate());
+    EXPECT_EQ(0, jemalloc_lua_get_stats(one.get(), &later.known));
+    EXPECT_EQ(sizeof later, later.known.size);
+    EXPECT_GT(later.known.live, 0u);
+    EXPECT_EQ(std::string(32, '\0'), std::string(later.added, 32));
+}
+
+// ---- Printing
+
+std::string format(const Stats &some, int json) {
+    std::string text(static_cast<std::size_t>(jemalloc_lua_stats_format(&some, json, nullptr, 0)) + 1, '?');
+    EXPECT_EQ(static_cast<int>(text.size()) - 1,
+              jemalloc_lua_stats_format(&some, json, text.data(), text.size()));
+    text.pop_back();
+    return text;
+}
+
+constexpr const char *names[] = {"live",         "footprint",    "peak",         "limit",     "soft_limit",
+                                 "slabs",        "empty_slabs",  "large_blocks", "arena",     "large_bytes",
+                                 "front",        "cached_bytes", "refusals",     "gc_pushes", "purged",
+                                 "nursery_used", "fallbacks"};
+
+TEST(StatsFormat, IsATableForPeople) {
+    const State one = test::state("front:direct,limit:16M");
+    const std::string table = format(stats(one.get()), 0);
+    for (const char *name : names)
+        EXPECT_NE(std::string::npos, ("\n" + table).find("\n" + std::string(name)));
+    EXPECT_NE(std::string::npos, table.find("direct"));
+    EXPECT_NE(std::string::npos, table.find("16,777,216"));
+}
+
+TEST(StatsFormat, IsJsonForPrograms) {
+    const State one = test::state("front:direct,limit:16M");
+    const Stats now = stats(one.get());
+    const auto json = nlohmann::json::parse(format(now, 1));
+    for (const char *name : names) EXPECT_TRUE(json.contains(name)) << name;
+    EXPECT_EQ("direct", json["front"]);
+    EXPECT_EQ("none", json["fallbacks"]);
+    EXPECT_EQ(16 * M, json["limit"]);
+    EXPECT_EQ(now.live, json["live"]);
+    EXPECT_EQ(now.footprint, json["footprint"]);
+}
+
+TEST(StatsFormat, WritesAsSnprintfDoes) {
+    Stats some{};
+    some.size = sizeof some;
+    char buf[8];
+    std::memset(buf, '#', sizeof buf);
+    const int length = jemalloc_lua_stats_format(&some, 1, nullptr, 0);
+    EXPECT_EQ(length, jemalloc_lua_stats_format(&some, 1, buf, 0));
+    EXPECT_EQ('#', buf[0]);
+    EXPECT_EQ(length, jemalloc_lua_stats_format(&some, 1, buf, 4));
+    EXPECT_EQ(3u, std::strlen(buf));
+    EXPECT_EQ('#', buf[4]);
+}
+
+// ---- Trim
+
+TEST_P(Statistics, TrimGivesUnusedMemoryBack) {
+    const State one = state();
+    const std::size_t start = test::resident_bytes();
+    EXPECT_EQ("", run(one.get(), "kept = {} for i = 1, 400000 do kept[i] = {i} end"));
+    const std::size_t grown = test::resident_bytes() - start;
+    EXPECT_GT(grown, 25 * M);
+    EXPECT_EQ("", run(one.get(), drop));
+    jemalloc_lua_trim(one.get());
+    // The records of front:checked stay.
+    EXPECT_LT(test::resident_bytes(), start + (front() == "checked" ? grown / 2 : 10 * M));
+    EXPECT_EQ("", run(one.get(), grow));
+}
+
+TEST_P(Statistics, TrimSaysWhatItGaveBack) {
+    if (arena() == "own") {
+        const State one = state("dirty_decay_ms:-1,muzzy_decay_ms:-1,retain:10000");
+        EXPECT_EQ("", run(one.get(), grow));
+        EXPECT_EQ("", run(one.get(), drop));
+        const std::size_t bytes = jemalloc_lua_trim(one.get());
+        EXPECT_GT(bytes, 2 * M);
+        EXPECT_EQ(bytes, stats(one.get()).purged);
+    } else {
+        const State one = state();
+        EXPECT_EQ("", run(one.get(), grow));
+        const std::size_t held = stats(one.get()).footprint;
+        EXPECT_LT(jemalloc_lua_trim(one.get()), held) << "all of it is live";
+        EXPECT_EQ("", run(one.get(), "for i = 1, 50000 do assert(kept[i][1] == i) end"));
+    }
+}
+
+TEST_P(Statistics, TrimDoesNotCollect) {
+    const State one = state();
+    EXPECT_EQ("", run(one.get(), "collectgarbage('stop') " + std::string(grow) + " kept = nil"));
+    const std::size_t live = stats(one.get()).live;
+    jemalloc_lua_trim(one.get());
+    EXPECT_EQ(live, stats(one.get()).live);
+}
+
+}  // namespace
