@@ -41,27 +41,24 @@ if(NOT hash STREQUAL jemalloc_sha256)
                       "not ${jemalloc_sha256}")
 endif()
 
-include(ExternalProject)
+# Built once for all presets: the folder's name tells compiler and arguments apart.
 find_program(MAKE_PROGRAM NAMES gmake make REQUIRED)
-set(prefix "${JEMALLOC_LUA_DEPS_DIR}/jemalloc-${jemalloc_version}")
-set(jemalloc_archive "${prefix}/install/lib/libjemalloc_pic.a")
-ExternalProject_Add(jemalloc_build
-  PREFIX "${prefix}"
-  URL "${tarball}"
-  URL_HASH SHA256=${jemalloc_sha256}
-  DOWNLOAD_EXTRACT_TIMESTAMP ON
-  CONFIGURE_COMMAND <SOURCE_DIR>/configure --prefix=${prefix}/install --with-jemalloc-prefix=je_
-    --without-export --disable-initial-exec-tls --enable-prof --disable-cxx --disable-shared
-    "CC=${CMAKE_C_COMPILER}" "CFLAGS=-g -O3 -fPIC -fvisibility=hidden"
-  BUILD_COMMAND ${MAKE_PROGRAM} -j2 build_lib_static
-  INSTALL_COMMAND ${MAKE_PROGRAM} install_lib_static install_include
-  LOG_CONFIGURE ON LOG_BUILD ON LOG_INSTALL ON LOG_OUTPUT_ON_FAILURE ON
-  BUILD_BYPRODUCTS "${jemalloc_archive}")
-file(MAKE_DIRECTORY "${prefix}/install/include")
+set(arguments --with-jemalloc-prefix=je_ --without-export --disable-initial-exec-tls --enable-prof --disable-cxx
+    --disable-shared "CFLAGS=-g -O3 -fPIC -fvisibility=hidden")
+string(SHA256 key "${CMAKE_C_COMPILER};${arguments}")
+string(SUBSTRING "${key}" 0 8 key)
+set(JEMALLOC_LUA_JEMALLOC_DIR "${JEMALLOC_LUA_DEPS_DIR}/jemalloc-${jemalloc_version}-${key}")
+add_custom_command(
+  OUTPUT "${JEMALLOC_LUA_JEMALLOC_DIR}/jemalloc.o" "${JEMALLOC_LUA_JEMALLOC_DIR}/libjemalloc.a"
+  COMMAND ${CMAKE_CURRENT_LIST_DIR}/build-jemalloc "${tarball}" "${JEMALLOC_LUA_JEMALLOC_DIR}" "${MAKE_PROGRAM}"
+          "${CMAKE_C_COMPILER}" ${arguments}
+  COMMENT "jemalloc ${jemalloc_version}" VERBATIM)
+add_custom_target(jemalloc_build DEPENDS "${JEMALLOC_LUA_JEMALLOC_DIR}/jemalloc.o")
+file(MAKE_DIRECTORY "${JEMALLOC_LUA_JEMALLOC_DIR}/include")
 
 add_library(jemalloc_lua_bundled STATIC IMPORTED GLOBAL)
 set_target_properties(jemalloc_lua_bundled PROPERTIES
-  IMPORTED_LOCATION "${jemalloc_archive}"
-  INTERFACE_INCLUDE_DIRECTORIES "${prefix}/install/include")
+  IMPORTED_LOCATION "${JEMALLOC_LUA_JEMALLOC_DIR}/libjemalloc.a"
+  INTERFACE_INCLUDE_DIRECTORIES "${JEMALLOC_LUA_JEMALLOC_DIR}/include")
 add_dependencies(jemalloc_lua_bundled jemalloc_build)
 target_link_libraries(jemalloc_lua_jemalloc INTERFACE jemalloc_lua_bundled)
