@@ -19,11 +19,20 @@ namespace {
 constexpr std::size_t max_arenas = 4096;  // MALLOCX_ARENA() has 12 bits
 constexpr unsigned max_shared = 64;
 
+// A shared arena may keep this much unused, or as much as is in use.
+constexpr std::size_t min_shared_unused = std::size_t{4} << 20;
+
+struct Shared {
+    unsigned index;
+    std::size_t held;    // bytes that heaps hold
+    std::size_t unused;  // bytes that they gave back, and that were neither taken again nor purged
+};
+
 struct Pool {
     std::mutex lock;
     std::array<std::uint16_t, max_arenas> idle;  // own arenas that no heap uses, a stack
     std::size_t idle_count = 0;
-    std::array<std::uint16_t, max_shared> shared;
+    std::array<Shared, max_shared> shared;
     unsigned shared_count = 0;  // made so far
     unsigned shared_next = 0;   // whose turn it is
 };
@@ -74,6 +83,13 @@ class ArenaName {
     std::size_t index_at_;
 };
 
+Shared *find_shared(Pool &p, unsigned index) {
+    for (unsigned i = 0; i < p.shared_count; ++i) {
+        if (p.shared[i].index == index) return &p.shared[i];
+    }
+    return nullptr;
+}
+
 std::optional<unsigned> create_arena() {
     unsigned index = 0;
     std::size_t size = sizeof index;
@@ -100,12 +116,35 @@ unsigned shared_arena() {
     const std::lock_guard guard(p.lock);
     if (p.shared_count < wanted) {
         if (const auto index = create_arena()) {
-            p.shared[p.shared_count] = static_cast<std::uint16_t>(*index);
-            return p.shared[p.shared_count++];
+            p.shared[p.shared_count++] = {*index, 0, 0};
+            return *index;
         }
     }
     if (p.shared_count == 0) return 0;
-    return p.shared[p.shared_next++ % p.shared_count];
+    return p.shared[p.shared_next++ % p.shared_count].index;
+}
+
+void shared_taken(unsigned index, std::size_t bytes) {
+    Pool &p = pool();
+    const std::lock_guard guard(p.lock);
+    if (Shared *shared = find_shared(p, index)) {
+        shared->held += bytes;
+        shared->unused -= std::min(shared->unused, bytes);
+    }
+}
+
+void shared_given(unsigned index, std::size_t bytes) {
+    Pool &p = pool();
+    {
+        const std::lock_guard guard(p.lock);
+        Shared *shared = find_shared(p, index);
+        if (shared == nullptr) return;
+        shared->held -= std::min(shared->held, bytes);
+        shared->unused += bytes;
+        if (shared->unused <= std::max(shared->held, min_shared_unused)) return;
+        shared->unused = 0;
+    }
+    purge_arena(index);
 }
 
 std::optional<unsigned> own_arena(std::intptr_t dirty_decay_ms, std::intptr_t muzzy_decay_ms) {

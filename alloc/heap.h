@@ -195,8 +195,11 @@ H *create_header(const Options &options) {
 
 template <class H>
 void destroy_header(H *heap) {
+    const unsigned arena = heap->source.arena();
+    const std::size_t given = heap->source.owns_arena() ? 0 : heap->account.peak();
     heap->~H();
     je::sdallocx(heap, sizeof(H), je::align_flag(64) | je::no_tcache_flag);
+    if (given != 0) shared_given(arena, given);
 }
 
 // The heap's end by the free of its state block.

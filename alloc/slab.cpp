@@ -92,35 +92,42 @@ std::size_t nursery_size(const Options &options) {
     return round_up(options.nursery, options.slab);
 }
 
-int nursery_flags(const Options &options) {
-    const int flags = je::align_flag(options.slab) | je::no_tcache_flag;
-    if (options.arena == JEMALLOC_LUA_ARENA_THREAD) return flags;
-    return flags | je::arena_flag(options.arena >= 0 ? static_cast<unsigned>(options.arena) : shared_arena());
+// Always with an arena named: that of the thread, where that is what the heap is to use.
+unsigned nursery_arena(const Options &options) {
+    if (options.arena >= 0) return static_cast<unsigned>(options.arena);
+    return options.arena == JEMALLOC_LUA_ARENA_THREAD ? thread_arena() : shared_arena();
 }
 
 template <bool scrub>
 Heap *create(const Options &options) {
     const std::size_t size = nursery_size(options);
     if (options.limit != 0 && size > options.limit) return nullptr;
-    void *memory = je::mallocx(size, nursery_flags(options));
+    const unsigned arena = nursery_arena(options);
+    void *memory =
+        je::mallocx(size, je::align_flag(options.slab) | je::no_tcache_flag | je::arena_flag(arena));
     if (memory == nullptr) return nullptr;
+    shared_taken(arena, size);
     const auto base = reinterpret_cast<std::uintptr_t>(memory);
     const std::uintptr_t place = base + colour(base) + sizeof(Slab);
     return new (reinterpret_cast<void *>(place))
-        SlabHeap(scrub ? slab_scrub_front : slab_front, options, size);
+        SlabHeap(scrub ? slab_scrub_front : slab_front, options, size, arena);
 }
 
 void destroy(Heap *base) {
     auto *heap = static_cast<SlabHeap *>(base);
+    const std::size_t held = heap->account.footprint();
     release_slabs(heap);
     void *memory = reinterpret_cast<void *>(heap->nursery_start);
     const std::size_t size = heap->nursery_end - heap->nursery_start;
     const int align = je::align_flag(heap->slab_size());
     const bool scrub = heap->scrub;
+    const unsigned arena = heap->nursery_arena;
+    const std::size_t given = heap->source.owns_arena() ? size : held;
     heap->~SlabHeap();
     unpoison(memory, size);
     if (scrub) explicit_bzero(memory, size);
     je::sdallocx(memory, size, align | je::no_tcache_flag);
+    shared_given(arena, given);
 }
 
 std::size_t trim(Heap *heap) {
@@ -143,15 +150,18 @@ void count(const Heap *base, jemalloc_lua_stats *stats) {
 const FrontEnd slab_front = {slab_alloc<false>, slab_closing<false>, create<false>, destroy, trim, count};
 const FrontEnd slab_scrub_front = {slab_alloc<true>, slab_closing<true>, create<true>, destroy, trim, count};
 
-SlabHeap::SlabHeap(const FrontEnd &front_end, const Options &options, std::size_t nursery_bytes)
+SlabHeap::SlabHeap(const FrontEnd &front_end, const Options &options, std::size_t nursery_bytes,
+                   unsigned arena)
     : Heap(front_end, options, false),
       small_max(options.small_max),
       slab_mask(options.slab - 1),
       retain(options.retain),
+      nursery_arena(arena),
       huge_min(options.huge_min),
       thp(options.thp) {
     nursery_start = reinterpret_cast<std::uintptr_t>(this) & ~slab_mask;
     nursery_end = nursery_start + nursery_bytes;
+    nursery_low = reinterpret_cast<std::uintptr_t>(slab_at(nursery_start));
     nursery_fresh = (reinterpret_cast<std::uintptr_t>(this + 1) + 15) & ~std::uintptr_t{15};
     for (std::uintptr_t base = nursery_start; base < nursery_end; base += options.slab) {
         new (slab_at(base)) Slab;

@@ -146,7 +146,7 @@ constexpr unsigned cached_class(std::size_t size) {
 static_assert(cached_class(65) == 0 && cached_class(max_cached) < cached_classes);
 
 struct SlabHeap : Heap {
-    SlabHeap(const FrontEnd &front, const Options &options, std::size_t nursery_bytes);
+    SlabHeap(const FrontEnd &front, const Options &options, std::size_t nursery_bytes, unsigned arena);
 
     // What malloc and free touch.
     alignas(64) std::array<Block *, class_count> free{};
@@ -163,8 +163,11 @@ struct SlabHeap : Heap {
     std::size_t released = 0;  // bytes given to jemalloc and neither purged nor taken again
     unsigned retain;
 
-    // Nursery: [nursery_fresh, nursery_end) is untouched, except for the headers of slab-sized pieces.
+    // Nursery: [nursery_fresh, nursery_end) is untouched, except for the headers of slab-sized pieces. What
+    // lies in front of the heap, up to 4 KB, serves the first small blocks, down to nursery_low.
+    unsigned nursery_arena;
     std::uintptr_t nursery_start = 0;
+    std::uintptr_t nursery_low = 0;
     std::uintptr_t nursery_fresh = 0;
     std::uintptr_t nursery_end = 0;
 

@@ -273,6 +273,10 @@ void each_slab(SlabHeap *heap, F &&f) {
 }
 
 void *nursery_bump(SlabHeap *heap, std::size_t size) {
+    if (size <= heap->nursery_low - heap->nursery_start) {
+        heap->nursery_low -= (size + 15) & ~std::size_t{15};
+        return reinterpret_cast<void *>(heap->nursery_low);
+    }
     std::uintptr_t at = heap->nursery_fresh;
     const std::uintptr_t base = (at + size - 1) & ~heap->slab_mask;
     const std::uintptr_t header = base + colour(base);
