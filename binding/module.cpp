@@ -184,6 +184,8 @@ const char *bind(lua_State *L, int native) {
         lua_pushlightuserdata(L, address);
         lua_setfield(L, -2, function->name);
     }
+    lua_pushlightuserdata(L, reinterpret_cast<void *>(std::memmove));
+    lua_setfield(L, -2, "memmove");
     lua_setfield(L, native, "functions");
     lua_pushstring(L, in_process ? wanted.c_str() : je::prefix);
     lua_setfield(L, native, "prefix");

@@ -46,7 +46,8 @@ local function bad_argument(level, fn, name, expected, value)
     elseif type(value) ~= "number" and type(value) ~= "nil" then
         got = type(value) == "cdata" and tostring(typeof(value)) or type(value)
     end
-    error(("bad argument '%s' to '%s' (%s expected, got %s)"):format(name, fn, expected, tostring(got)), level + 1)
+    local message = "bad argument '%s' to '%s' (%s expected, got %s)"
+    error(message:format(name, fn, expected, tostring(got)), level + 1)
 end
 
 -- A size in bytes or elements from `least` up, as a Lua number. The 64-bit integers of the FFI are welcome.
@@ -305,8 +306,8 @@ function J.bind_standard_api()
     return true
 end
 
--- The flags of arenas and tcaches take an index, or an object of J.arena{} or J.tcache().
-function native.index_flag(fn, name, value, last, shift, base)
+-- The flags of arenas and tcaches by index; arena.lua makes them take objects as well.
+local function index_flag(fn, name, value, last, shift, base)
     if type(value) ~= "number" or value < 0 or value > last or floor(value) ~= value then
         bad_argument(3, fn, name, ("integer from 0 to %d"):format(last), value)
     end
@@ -314,15 +315,9 @@ function native.index_flag(fn, name, value, last, shift, base)
 end
 
 function J.MALLOCX_ARENA(a)
-    if type(a) == "cdata" then
-        return a:flags()
-    end
-    return native.index_flag("MALLOCX_ARENA", "a", a, 4094, 20, 1)
+    return index_flag("MALLOCX_ARENA", "a", a, 4094, 20, 1)
 end
 
 function J.MALLOCX_TCACHE(tc)
-    if type(tc) == "cdata" then
-        return tc:flags()
-    end
-    return native.index_flag("MALLOCX_TCACHE", "tc", tc, 4093, 8, 2)
+    return index_flag("MALLOCX_TCACHE", "tc", tc, 4093, 8, 2)
 end

@@ -16,7 +16,8 @@ local bad_argument, find, children = native.bad_argument, native.names.find, nat
 local ENOENT, EPERM = J.ENOENT, J.EPERM
 
 local name_to_mib = native.bind("mallctlnametomib", "int (*)(const char *, size_t *, size_t *)")
-local by_mib = native.bind("mallctlbymib", "int (*)(const size_t *, int64_t, void *, size_t *, void *, int64_t)")
+local by_mib = native.bind("mallctlbymib",
+    "int (*)(const size_t *, int64_t, void *, size_t *, void *, int64_t)")
 
 -- ---- Values
 
@@ -125,7 +126,8 @@ local function resolve(fn, name)
 end
 
 local function out_of_reach(hit)
-    return nil, ("%s takes a C structure (%s), which the module does not bind"):format(hit.entry.name, hit.entry.type)
+    local entry = hit.entry
+    return nil, ("%s takes a C structure (%s), which the module does not bind"):format(entry.name, entry.type)
 end
 
 -- ---- What jemalloc 3.5 had in another form

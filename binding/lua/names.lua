@@ -8,6 +8,8 @@
 
 local _, native = ...
 
+jit.off(true, true) -- text is taken apart once, and names that are used again are remembered elsewhere
+
 local text = [[
 version (const char *) r-
 epoch (uint64_t) rw

@@ -1,0 +1,262 @@
+-- Arenas and explicit tcaches as objects that release what they own.
+--
+-- An object is a small cdata with a finalizer. What must outlive it stands in an arena's control block,
+-- which jemalloc holds and the collector does not see: the arena's index, its tcache, and how many owners
+-- it has: the object itself, and each buffer in it. The last owner to go destroys the arena, so it does not
+-- matter in which order the collector, or a closing state, finds them.
+
+local ffi = require("ffi")
+
+local J, native = ...
+
+local type, error, pairs = type, error, pairs
+local new, cast, typeof, metatype, sizeof = ffi.new, ffi.cast, ffi.typeof, ffi.metatype, ffi.sizeof
+local bor, lshift = require("bit").bor, require("bit").lshift
+
+local bad_argument, check_size, check_flags = native.bad_argument, native.check_size, native.check_flags
+local EAGAIN = J.EAGAIN
+
+local c_mallocx = native.bind("mallocx", "void *(*)(int64_t, int)")
+local c_dallocx = native.bind("dallocx", "void (*)(void *, int)")
+
+local TCACHE_NONE = J.MALLOCX_TCACHE_NONE()
+
+-- ---- Tcaches
+
+local live_tcaches = {} -- id -> true: those that may hold blocks of any arena
+
+local function tcache_create()
+    local id, err = J.mallctl_read("tcache.create")
+    if id then
+        live_tcaches[id] = true
+    end
+    return id, err
+end
+
+local function tcache_destroy(id)
+    live_tcaches[id] = nil
+    J.mallctl_write("tcache.destroy", id)
+end
+
+local tcache_type -- struct { int32_t id }, -1 once released
+
+local function tcache_id(tcache)
+    if tcache._id < 0 then
+        error("the tcache was released", 3)
+    end
+    return tcache._id
+end
+
+local tcache_methods = {}
+
+function tcache_methods.id(tcache)
+    return tcache_id(tcache)
+end
+
+function tcache_methods.flags(tcache)
+    return lshift(tcache_id(tcache) + 2, 8)
+end
+
+function tcache_methods.flush(tcache)
+    return J.mallctl_write("tcache.flush", tcache_id(tcache))
+end
+
+function tcache_methods.release(tcache)
+    if tcache._id >= 0 then
+        local id = tcache._id
+        tcache._id = -1
+        tcache_destroy(id)
+    end
+end
+
+tcache_type = metatype(typeof("struct { int32_t _id; }"), {
+    __index = tcache_methods,
+    __gc = tcache_methods.release,
+    __tostring = function(tcache)
+        return tcache._id < 0 and "jemalloc.tcache: released" or ("jemalloc.tcache: %d"):format(tcache._id)
+    end,
+})
+
+-- A cache of freed blocks of its own: nil, errno where jemalloc has no more of them.
+function J.tcache()
+    local id, err = tcache_create()
+    if not id then
+        return nil, err
+    end
+    return tcache_type(id)
+end
+
+-- ---- Arenas
+
+local block_type = typeof("struct { int32_t index; int32_t owners; int32_t tcache; int32_t flags; }")
+local block_ptr = typeof("$ *", block_type)
+
+local function block_drop(block)
+    block.owners = block.owners - 1
+    if block.owners > 0 then
+        return
+    end
+    -- Freed blocks of this arena may lie in caches, which must not meet them after the arena is gone.
+    if block.tcache >= 0 then
+        tcache_destroy(block.tcache)
+    end
+    for id in pairs(live_tcaches) do
+        J.mallctl_write("tcache.flush", id)
+    end
+    J.mallctl_read("thread.tcache.flush")
+    J.mallctl_read(("arena.%d.destroy"):format(block.index))
+    c_dallocx(block, 0)
+end
+
+local function block_hold(block)
+    block.owners = block.owners + 1
+end
+
+local arena_type
+
+local function block_of(arena)
+    local block = arena._block
+    if block == nil then
+        error("the arena was released", 3)
+    end
+    return block
+end
+
+local arena_methods = {}
+
+function arena_methods.index(arena)
+    return block_of(arena).index
+end
+
+-- For the *allocx functions: the arena, and its tcache or none.
+function arena_methods.flags(arena)
+    return block_of(arena).flags
+end
+
+function arena_methods.mallocx(arena, size, flags)
+    local block = block_of(arena)
+    size = check_size("arena:mallocx", "size", size, 1)
+    local ptr = c_mallocx(size, bor(block.flags, flags and check_flags("arena:mallocx", flags) or 0))
+    if ptr == nil then
+        return nil, J.ENOMEM
+    end
+    return ptr
+end
+
+function arena_methods.dallocx(arena, ptr)
+    J.dallocx(ptr, block_of(arena).flags)
+end
+
+function arena_methods.buffer(arena, ctype, n, options)
+    block_of(arena)
+    local with = { arena = arena }
+    for key, value in pairs(options or {}) do
+        with[key] = value
+    end
+    return J.buffer(ctype, n, with)
+end
+
+for _, action in pairs({ "purge", "decay" }) do
+    arena_methods[action] = function(arena)
+        return J.mallctl_read(("arena.%d.%s"):format(block_of(arena).index, action))
+    end
+end
+
+-- Bytes in this arena: in use, mapped from the system, and resident in memory.
+function arena_methods.stats(arena)
+    local path = "stats.arenas." .. block_of(arena).index .. "."
+    J.mallctl_write("epoch", 1)
+    local small, err = J.mallctl_read(path .. "small.allocated")
+    if not small then
+        return nil, err
+    end
+    return {
+        allocated = small + J.mallctl_read(path .. "large.allocated"),
+        mapped = J.mallctl_read(path .. "mapped"),
+        resident = J.mallctl_read(path .. "resident"),
+    }
+end
+
+function arena_methods.release(arena)
+    local block = arena._block
+    if block ~= nil then
+        arena._block = nil
+        block_drop(block)
+    end
+end
+
+arena_type = metatype(typeof("struct { $ *_block; }", block_type), {
+    __index = arena_methods,
+    __gc = arena_methods.release,
+    __tostring = function(arena)
+        return arena._block == nil and "jemalloc.arena: released"
+            or ("jemalloc.arena: %d"):format(arena._block.index)
+    end,
+})
+
+local settings = { dirty_decay_ms = true, muzzy_decay_ms = true, retain_grow_limit = true, dss = true }
+
+-- options: those of settings, and tcache = false for none of its own.
+function J.arena(options)
+    if options ~= nil and type(options) ~= "table" then
+        bad_argument(2, "arena", "options", "table", options)
+    end
+    options = options or {}
+    for key in pairs(options) do
+        if not settings[key] and key ~= "tcache" then
+            bad_argument(2, "arena", "options",
+                "dirty_decay_ms, muzzy_decay_ms, retain_grow_limit, dss or tcache", key)
+        end
+    end
+    local block = cast(block_ptr, c_mallocx(sizeof(block_type), 0))
+    if block == nil then
+        return nil, J.ENOMEM
+    end
+    local index, err = J.mallctl_read("arenas.create")
+    if not index then
+        c_dallocx(block, 0)
+        return nil, err or EAGAIN
+    end
+    local tcache = options.tcache ~= false and tcache_create() or -1
+    block.index, block.owners, block.tcache = index, 1, tcache
+    block.flags = bor(J.MALLOCX_ARENA(index), tcache >= 0 and lshift(tcache + 2, 8) or TCACHE_NONE)
+    local arena = new(arena_type, block)
+    for key, value in pairs(options) do
+        if key ~= "tcache" then
+            local done
+            done, err = J.mallctl_write(("arena.%d.%s"):format(index, key), value)
+            if not done then
+                arena:release()
+                return nil, err
+            end
+        end
+    end
+    return arena
+end
+
+-- The control block of an arena that a caller of `fn` gave.
+function native.arena_block(fn, arena)
+    if not ffi.istype(arena_type, arena) then
+        bad_argument(3, fn, "arena", "arena of J.arena{}", arena)
+    end
+    return block_of(arena)
+end
+
+native.block_type, native.block_hold, native.block_drop = block_type, block_hold, block_drop
+
+-- The flag functions take the objects too. That of an arena alone says nothing of a tcache: add one.
+local arena_flag, tcache_flag = J.MALLOCX_ARENA, J.MALLOCX_TCACHE
+
+function J.MALLOCX_ARENA(a)
+    if ffi.istype(arena_type, a) then
+        a = block_of(a).index
+    end
+    return arena_flag(a)
+end
+
+function J.MALLOCX_TCACHE(tc)
+    if ffi.istype(tcache_type, tc) then
+        return tc:flags()
+    end
+    return tcache_flag(tc)
+end
