@@ -1,5 +1,6 @@
 // lua_run ALLOCATOR [--record FILE] script.lua [args]
 //
+// @NAME instead of a script is the workload of that name at its medium size.
 // Runs one script once in a fresh process and a fresh state, and prints one line of JSON: its result, the
 // time it took (from before the state is made until after it is closed), and what the process used.
 // tools/bench and tools/tune start it again and again.
@@ -13,7 +14,8 @@
 #include "allocators.h"
 #include "lua_host.h"
 #include "process.h"
-#include "recorder.h"
+#include "recorded_allocator.h"
+#include "workloads.h"
 
 using namespace jemalloc_lua::bench;
 
@@ -32,25 +34,6 @@ std::string quoted(const std::string &text) {
     }
     return out + "\"";
 }
-
-// Records a state from its first block on.
-class RecordedAllocator final : public Allocator {
-  public:
-    RecordedAllocator(const Allocator &base, Recorder &recorder) : base_(base), recorder_(recorder) {}
-    std::unique_ptr<Heap> make_heap() const override { return base_.make_heap(); }
-    std::unique_ptr<State> make_state() const override {
-        struct Recorded : State {
-            ~Recorded() override { lua_close(L); }
-        };
-        auto state = std::make_unique<Recorded>();
-        state->L = lua_newstate(Recorder::alloc, &recorder_);
-        return state->L == nullptr ? nullptr : std::move(state);
-    }
-
-  private:
-    const Allocator &base_;
-    Recorder &recorder_;
-};
 
 struct Outcome {
     bool ok = false;
@@ -86,8 +69,18 @@ int main(int argc, char **argv) {
         std::fprintf(stderr, "usage: lua_run ALLOCATOR [--record FILE] script.lua [args]\n");
         return 2;
     }
-    const std::string script = argv[next++];
-    const std::vector<std::string> arguments(argv + next, argv + argc);
+    std::string script = argv[next++];
+    std::vector<std::string> arguments(argv + next, argv + argc);
+    if (script.starts_with('@')) {
+        const Workload *workload = find_workload(script.substr(1));
+        if (workload == nullptr) {
+            std::fprintf(stderr, "lua_run: %s: no workload of that name in bench/workloads\n",
+                         script.c_str());
+            return 2;
+        }
+        script = workload_path(*workload);
+        if (arguments.empty()) arguments.push_back(std::to_string(workload->medium));
+    }
 
     std::string why;
     const std::unique_ptr<Allocator> allocator = find_allocator(name, why);
@@ -109,9 +102,8 @@ int main(int argc, char **argv) {
     const std::size_t resident_at_start = resident_bytes();
     const ProcessUse before = process_use();
     const auto start = std::chrono::steady_clock::now();
-    const Outcome outcome = recorder != nullptr
-                                ? run(RecordedAllocator(*allocator, *recorder), script, arguments)
-                                : run(*allocator, script, arguments);
+    const Outcome outcome = recorder != nullptr ? run(RecordedAllocator(*recorder), script, arguments)
+                                                : run(*allocator, script, arguments);
     const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - start;
     const ProcessUse after = process_use();
 

@@ -15,6 +15,7 @@
 #include "process.h"
 #include "replay.h"
 #include "samples.h"
+#include "workloads.h"
 
 using namespace jemalloc_lua::bench;
 
@@ -39,6 +40,19 @@ bool parse_rounds(const char *text, int &rounds) {
     const std::string value = text;
     const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), rounds);
     return error == std::errc() && end == value.data() + value.size() && rounds > 0;
+}
+
+// A file, or @NAME of a workload.
+bool load(const std::string &file, Trace &trace, std::string &why) {
+    if (!file.starts_with('@')) return read_trace(file, trace, why);
+    const Workload *workload = find_workload(file.substr(1));
+    if (workload == nullptr) {
+        why = "no workload of that name in bench/workloads";
+        return false;
+    }
+    const auto recorded = workload_trace(*workload, why);
+    if (recorded != nullptr) trace = *recorded;
+    return recorded != nullptr;
 }
 
 template <class Run>
@@ -121,7 +135,7 @@ int main(int argc, char **argv) {
     if (file.empty()) return usage("which recording?");
     Trace trace;
     std::string why;
-    if (!read_trace(file, trace, why)) {
+    if (!load(file, trace, why)) {
         std::fprintf(stderr, "replay: %s: %s\n", file.c_str(), why.c_str());
         return 2;
     }

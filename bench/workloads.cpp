@@ -9,7 +9,7 @@
 #include <map>
 
 #include "lua_host.h"
-#include "recorder.h"
+#include "recorded_allocator.h"
 
 #ifndef JEMALLOC_LUA_WORKLOADS
 #error "JEMALLOC_LUA_WORKLOADS names the folder of the workloads"
@@ -17,24 +17,6 @@
 
 namespace jemalloc_lua::bench {
 namespace {
-
-// States whose every request is recorded, on the C library's allocator.
-class RecordedAllocator final : public Allocator {
-  public:
-    explicit RecordedAllocator(Recorder &recorder) : recorder_(recorder) {}
-    std::unique_ptr<Heap> make_heap() const override { return nullptr; }
-    std::unique_ptr<State> make_state() const override {
-        struct Recorded final : State {
-            ~Recorded() override { lua_close(L); }
-        };
-        auto state = std::make_unique<Recorded>();
-        state->L = lua_newstate(Recorder::alloc, &recorder_);
-        return state;
-    }
-
-  private:
-    Recorder &recorder_;
-};
 
 bool record(const Workload &workload, const std::string &file, std::string &why) {
     const std::unique_ptr<Allocator> base = find_allocator("glibc", why);
@@ -74,6 +56,13 @@ const std::vector<Workload> &workloads() {
         {"tokeniser", 10, 150},          {"word_index", 30, 2000},
     };
     return all;
+}
+
+const Workload *find_workload(const std::string &name) {
+    for (const Workload &workload : workloads()) {
+        if (workload.name == name) return &workload;
+    }
+    return nullptr;
 }
 
 std::string workload_path(const Workload &workload) {

@@ -19,6 +19,9 @@ const std::vector<Workload> &workloads();
 
 std::string workload_path(const Workload &workload);
 
+// The workload of that name; null where there is none.
+const Workload *find_workload(const std::string &name);
+
 // What the workload at its medium size asks of its allocator; recorded at the first call, in this process.
 // Null, and the reason, when that fails.
 std::shared_ptr<const Trace> workload_trace(const Workload &workload, std::string &why);
