@@ -1,16 +1,18 @@
 // One table holds every option: its key, type, place in the struct, default, range and what is said of it.
-// The parser, the checks, the printing and the help are all read from that table.
+// The parser, the checks, the printing and the help are all read from that table. A second one holds what
+// only JEMALLOC_LUA_CONF may set, for the process as a whole.
 
 #include "options.h"
 
 #include <cerrno>
 #include <charconv>
+#include <csignal>
 #include <cstdarg>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -43,6 +45,7 @@ constexpr Word thp_words[] = {{"default", JEMALLOC_LUA_THP_DEFAULT},
                               {"always", JEMALLOC_LUA_THP_ALWAYS},
                               {"never", JEMALLOC_LUA_THP_NEVER},
                               {}};
+constexpr Word signal_words[] = {{"none", 0}, {"USR1", SIGUSR1}, {"USR2", SIGUSR2}, {}};
 constexpr Word bool_words[] = {{"false", 0}, {"true", 1}, {}};
 
 constexpr std::int64_t K = 1024;
@@ -100,6 +103,17 @@ constexpr Spec table[] = {
 };
 #undef FIELD
 
+#define FIELD(name) offsetof(Settings, name), sizeof(Settings::name)
+constexpr Spec settings_table[] = {
+    {"verbose", Kind::boolean, FIELD(verbose), 0, 0, 1, bool_words, "true or false",
+     "preload: say on stderr why a host keeps its own allocator"},
+    {"stats_print", Kind::boolean, FIELD(stats_print), 0, 0, 1, bool_words, "true or false",
+     "preload: print statistics of all states at exit"},
+    {"stats_signal", Kind::choice, FIELD(stats_signal), 0, 0, NSIG, signal_words, "none, USR1 or USR2",
+     "preload: print them when this signal comes"},
+};
+#undef FIELD
+
 constexpr std::size_t first_version_size = offsetof(Options, scrub) + sizeof(Options::scrub);
 
 // ---- Fields by their spec
@@ -116,8 +130,9 @@ std::int64_t get(const Options &options, const Spec &spec) {
     return value;
 }
 
-void set(Options &options, const Spec &spec, std::int64_t value) {
-    char *field = reinterpret_cast<char *>(&options) + spec.offset;
+template <class Struct>
+void set(Struct &fields, const Spec &spec, std::int64_t value) {
+    char *field = reinterpret_cast<char *>(&fields) + spec.offset;
     if (spec.width == sizeof(int)) {
         const int narrow = static_cast<int>(value);
         std::memcpy(field, &narrow, sizeof narrow);
@@ -246,8 +261,8 @@ int check_together(const Options &options, const Message &say) {
     return 0;
 }
 
-// Reads one pair into options.
-int read_pair(Options &options, string_view pair, const Message &say) {
+// Reads one pair into options; into settings as well, where they may be set.
+int read_pair(Options &options, Settings *settings, string_view pair, const Message &say) {
     const std::size_t colon = pair.find(':');
     if (pair.empty()) return say("empty pair: options are key:value,key:value");
     if (colon == string_view::npos) {
@@ -255,18 +270,25 @@ int read_pair(Options &options, string_view pair, const Message &say) {
     }
     const string_view key = pair.substr(0, colon);
     const string_view text = pair.substr(colon + 1);
-    for (const Spec &spec : table) {
-        if (spec.key != key) continue;
-        std::int64_t value = 0;
-        if (!read_value(spec, text, &value) || !in_range(spec, value)) {
-            return say("%s: '%.*s' is not valid; it takes %s", spec.key.data(), width_of(text), text.data(),
-                       spec.takes);
-        }
-        set(options, spec, value);
-        return 0;
-    }
     std::string keys;
-    for (const Spec &spec : table) keys.append(keys.empty() ? "" : ", ").append(spec.key);
+    const auto read = [&](const auto &specs, auto &fields) -> std::optional<int> {
+        for (const Spec &spec : specs) {
+            keys.append(keys.empty() ? "" : ", ").append(spec.key);
+            if (spec.key != key) continue;
+            std::int64_t value = 0;
+            if (!read_value(spec, text, &value) || !in_range(spec, value)) {
+                return say("%s: '%.*s' is not valid; it takes %s", spec.key.data(), width_of(text),
+                           text.data(), spec.takes);
+            }
+            set(fields, spec, value);
+            return 0;
+        }
+        return {};
+    };
+    if (const auto status = read(table, options)) return *status;
+    if (settings != nullptr) {
+        if (const auto status = read(settings_table, *settings)) return *status;
+    }
     return say("unknown key '%.*s'; the keys are %s", width_of(key), key.data(), keys.c_str());
 }
 
@@ -283,30 +305,43 @@ int each_pair(string_view conf, F &&f) {
     return 0;
 }
 
-Options read_environment() {
+struct Environment {
     Options options;
-    jemalloc_lua_options_init(&options);
+    Settings settings;
+};
+
+Environment read_environment() {
+    Environment found;
+    jemalloc_lua_options_init(&found.options);
     const char *conf = std::getenv("JEMALLOC_LUA_CONF");
-    if (conf == nullptr) return options;
+    if (conf == nullptr) return found;
     char text[512];
     const Message say{text, sizeof text};
     const auto report = [&] { std::fprintf(stderr, "jemalloc_lua: JEMALLOC_LUA_CONF: %s\n", text); };
     each_pair(conf, [&](string_view pair) {
-        if (read_pair(options, pair, say) != 0) report();
+        if (read_pair(found.options, &found.settings, pair, say) != 0) report();
         return 0;
     });
-    if (check_together(options, say) != 0) {
+    if (check_together(found.options, say) != 0) {
         report();
-        options.tcache = JEMALLOC_LUA_TCACHE_OWN;
+        found.options.tcache = JEMALLOC_LUA_TCACHE_OWN;
     }
-    return options;
+    return found;
+}
+
+const Environment &environment() {
+    static const Environment found = read_environment();
+    return found;
 }
 
 }  // namespace
 
 const Options &environment_options() {
-    static const Options options = read_environment();
-    return options;
+    return environment().options;
+}
+
+const Settings &environment_settings() {
+    return environment().settings;
 }
 
 int adopt_options(const Options *given, Options *out, char *err, std::size_t errlen) {
@@ -347,7 +382,7 @@ int jemalloc_lua_options_parse(jemalloc_lua_options *options, const char *conf, 
     Options next;
     if (const int status = adopt_options(options, &next, err, errlen); status != 0) return status;
     if (conf == nullptr) return say("no text: options are key:value,key:value");
-    int status = each_pair(conf, [&](string_view pair) { return read_pair(next, pair, say); });
+    int status = each_pair(conf, [&](string_view pair) { return read_pair(next, nullptr, pair, say); });
     if (status == 0) status = check_together(next, say);
     if (status == 0) {
         const std::size_t size = options->size;
@@ -375,10 +410,13 @@ int jemalloc_lua_options_help(char *buf, std::size_t len) {
     char line[256];
     std::snprintf(line, sizeof line, "%-16s %-8s %s\n", "option", "default", "what it does, and takes");
     text += line;
-    for (const Spec &spec : table) {
+    const auto add = [&](const Spec &spec) {
         std::snprintf(line, sizeof line, "%-16s %-8s %s:\n%-25s %s\n", spec.key.data(),
                       write_value(spec, spec.initial).c_str(), spec.help, "", spec.takes);
         text += line;
-    }
+    };
+    for (const Spec &spec : table) add(spec);
+    text += "in JEMALLOC_LUA_CONF only:\n";
+    for (const Spec &spec : settings_table) add(spec);
     return copy_out(text, buf, len);
 }

@@ -18,6 +18,15 @@ inline constexpr std::size_t max_small = 1024;
 // pair in it is reported on stderr then.
 const Options &environment_options();
 
+// What JEMALLOC_LUA_CONF says of the process as a whole; only the preload shim acts on it.
+struct Settings {
+    int verbose = 0;       // say on stderr why a host keeps its own allocator
+    int stats_print = 0;   // print statistics of all states at exit
+    int stats_signal = 0;  // the signal upon which they are printed; 0: none
+};
+
+const Settings &environment_settings();
+
 // Copies the caller's options, which may come from an older or a newer header, and checks every value.
 // Returns 0 or EINVAL, with the reason in err.
 int adopt_options(const Options *given, Options *out, char *err, std::size_t errlen);
