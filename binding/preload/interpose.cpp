@@ -1,0 +1,78 @@
+// What a host reaches where it calls luaL_newstate() and lua_newstate(), once the shim is preloaded.
+//
+// luaL_newstate() makes a state of ours; so does lua_newstate() with LuaJIT's internal allocator, which is
+// how a LuaJIT shared library comes here from its own luaL_newstate(). An allocator of the host's own is
+// respected. Where no state of ours can be made for a reason other than want of memory, the host gets what
+// it would have got without the shim.
+
+#include <atomic>
+#include <cerrno>
+#include <cstdint>
+#include <cstdio>
+
+#include "host_lua.h"
+#include "jemalloc_lua.h"
+
+using namespace jemalloc_lua;
+
+// A host's states are left as luaL_newstate() makes them: nothing is put into package.preload.
+namespace jemalloc_lua {
+int preload_module(lua_State *L);
+int preload_module(lua_State *) {
+    return 0;
+}
+}  // namespace jemalloc_lua
+
+namespace {
+
+// LJ_ALLOCF_INTERNAL, by which lua_newstate() is asked for LuaJIT's own allocator (lj_state.h).
+bool is_internal(lua_Alloc f) {
+    return reinterpret_cast<std::uintptr_t>(f) == std::uintptr_t{1237} << 4;
+}
+
+// A state of ours in *L, null when out of memory; false where the host's Lua has to make one.
+bool make_state(const HostLua &lua, lua_State **L) {
+    if (!serve(lua)) return false;
+    *L = jemalloc_lua_newstate();
+    if (*L != nullptr || errno == ENOMEM) return true;
+    if (errno == EINVAL) {
+        static std::atomic_flag told;
+        if (!told.test_and_set()) {
+            std::fputs(
+                "jemalloc_lua: JEMALLOC_LUA_CONF: there is no arena of this index: states keep "
+                "LuaJIT's allocator\n",
+                stderr);
+        }
+    } else {
+        tell("this LuaJIT takes no allocator: its states keep their own");
+    }
+    return false;
+}
+
+}  // namespace
+
+extern "C" {
+
+JEMALLOC_LUA_API lua_State *luaL_newstate(void) {
+    const HostLua lua = find_lua(__builtin_return_address(0));
+    lua_State *L = nullptr;
+    if (lua.luaL_newstate == nullptr) {
+        tell("luaL_newstate() was called, but this process has no Lua that can be seen");
+        return nullptr;
+    }
+    return make_state(lua, &L) ? L : lua.luaL_newstate();
+}
+
+// jemalloc_lua_newstate() comes through here too, with an allocator that is not the internal one.
+JEMALLOC_LUA_API lua_State *lua_newstate(lua_Alloc f, void *ud) {
+    const HostLua lua = find_lua(__builtin_return_address(0));
+    lua_State *L = nullptr;
+    if (lua.lua_newstate == nullptr) {
+        tell("lua_newstate() was called, but this process has no Lua that can be seen");
+        return nullptr;
+    }
+    if (!is_internal(f) || !make_state(lua, &L)) return lua.lua_newstate(f, ud);
+    if (L != nullptr) lua_atpanic(L, nullptr);  // luaL_newstate() sets one, lua_newstate() does not
+    return L;
+}
+}

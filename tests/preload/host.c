@@ -1,0 +1,119 @@
+/*
+ * A host as users write them: it knows nothing of the shim, and asks the process only what it came to have.
+ *
+ *     host MODE
+ *
+ * prints one line for each state that it made: "ours" or "own" (whose allocator it has), and the sum that a
+ * script in it came to.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "jemalloc_lua.h"
+
+static const char *whose(lua_State *L) {
+    int (*get_stats)(lua_State *, jemalloc_lua_stats *);
+    jemalloc_lua_stats stats = {.size = sizeof stats};
+    *(void **)&get_stats = dlsym(RTLD_DEFAULT, "jemalloc_lua_get_stats");
+    return get_stats != NULL && get_stats(L, &stats) == 0 ? "ours" : "own";
+}
+
+static void run(lua_State *L) {
+    luaL_openlibs(L);
+    if (luaL_dostring(L,
+                      "local t = {} for i = 1, 1e5 do t[i] = {i} end "
+                      "local sum = 0 for i = 1, #t do sum = sum + t[i][1] end t = nil "
+                      "collectgarbage() return sum") != 0) {
+        printf("error: %s\n", lua_tostring(L, -1));
+        exit(1);
+    }
+    printf("%s %.0f\n", whose(L), lua_tonumber(L, -1));
+    fflush(stdout);
+}
+
+static void *malloc_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
+    (void)ud;
+    (void)osize;
+    if (nsize != 0) return realloc(ptr, nsize);
+    free(ptr);
+    return NULL;
+}
+
+static void *thread(void *unused) {
+    (void)unused;
+    for (int i = 0; i < 20; ++i) {
+        lua_State *L = luaL_newstate();
+        run(L);
+        lua_close(L);
+    }
+    return NULL;
+}
+
+int main(int argc, char **argv) {
+    const char *mode = argc == 2 ? argv[1] : "";
+    const lua_Alloc internal = (lua_Alloc)(uintptr_t)(1237 << 4); /* lj_state.h */
+
+    if (strcmp(mode, "close") == 0) {
+        lua_State *L = luaL_newstate();
+        run(L);
+        lua_close(L);
+    } else if (strcmp(mode, "leave-open") == 0) {
+        run(luaL_newstate());
+        run(luaL_newstate());
+    } else if (strcmp(mode, "internal") == 0) {
+        lua_State *L = lua_newstate(internal, NULL);
+        printf("panic %s\n", lua_atpanic(L, NULL) == NULL ? "none" : "set");
+        run(L);
+        lua_close(L);
+    } else if (strcmp(mode, "panic") == 0) {
+        lua_State *L = luaL_newstate();
+        printf("panic %s\n", lua_atpanic(L, NULL) == NULL ? "none" : "set");
+        lua_close(L);
+    } else if (strcmp(mode, "own") == 0) {
+        lua_State *L = lua_newstate(malloc_alloc, NULL);
+        run(L);
+        lua_close(L);
+    } else if (strcmp(mode, "fork") == 0) {
+        lua_State *L = luaL_newstate();
+        run(L);
+        for (int i = 0; i < 3; ++i) {
+            if (fork() == 0) {
+                lua_State *mine = luaL_newstate();
+                run(L);
+                run(mine);
+                lua_close(mine);
+                lua_close(L);
+                return 0;
+            }
+            wait(NULL);
+        }
+        lua_close(L);
+    } else if (strcmp(mode, "threads") == 0) {
+        pthread_t threads[4];
+        for (int i = 0; i < 4; ++i) pthread_create(&threads[i], NULL, thread, NULL);
+        for (int i = 0; i < 4; ++i) pthread_join(threads[i], NULL);
+    } else if (strcmp(mode, "states") == 0) {
+        for (int i = 0; i < 1000; ++i) lua_close(luaL_newstate());
+        run(luaL_newstate());
+    } else if (strcmp(mode, "signal") == 0) {
+        lua_State *L = luaL_newstate();
+        run(L);
+        raise(SIGUSR2);
+        lua_close(L);
+    } else {
+        fprintf(stderr, "host: unknown mode '%s'\n", mode);
+        return 2;
+    }
+    return 0;
+}

@@ -1,0 +1,19 @@
+/* A plugin with a Lua of its own; prints whose allocator its states have, as host.c does. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <lauxlib.h>
+#include <lua.h>
+#include <stdio.h>
+
+#include "jemalloc_lua.h"
+
+int run(void) {
+    int (*get_stats)(lua_State *, jemalloc_lua_stats *);
+    jemalloc_lua_stats stats = {.size = sizeof stats};
+    lua_State *L = luaL_newstate();
+    if (L == NULL) return 1;
+    *(void **)&get_stats = dlsym(RTLD_DEFAULT, "jemalloc_lua_get_stats");
+    printf("%s\n", get_stats != NULL && get_stats(L, &stats) == 0 ? "ours" : "own");
+    lua_close(L);
+    return 0;
+}

@@ -1,0 +1,94 @@
+"""Small hosts that know nothing of the shim: whose states they get, and that all else is as before."""
+
+import subprocess
+import unittest
+
+from support import HOSTS, SHIM, WITH_JEMALLOC, main, run, under_shim
+
+HOST = str(HOSTS / "preload_host")
+DLOPEN_HOST = str(HOSTS / "preload_dlopen_host")
+SUM = "5000050000"
+
+
+class Shim(unittest.TestCase):
+    def output(self, *command, **more):
+        done = under_shim(*command, **more)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        return done.stdout.splitlines()
+
+    def test_without_it_states_have_their_own_allocator(self):
+        self.assertEqual(run(HOST, "close").stdout, f"own {SUM}\n")
+
+    def test_luaL_newstate_makes_our_state(self):
+        self.assertEqual(self.output(HOST, "close"), [f"ours {SUM}"])
+
+    def test_states_that_are_never_closed(self):
+        self.assertEqual(self.output(HOST, "leave-open"), [f"ours {SUM}"] * 2)
+
+    def test_lua_newstate_with_the_internal_allocator_makes_our_state_without_a_panic_function(self):
+        self.assertEqual(self.output(HOST, "internal"), ["panic none", f"ours {SUM}"])
+
+    def test_luaL_newstate_sets_a_panic_function(self):
+        self.assertEqual(self.output(HOST, "panic"), ["panic set"])
+
+    def test_an_allocator_of_the_hosts_own_is_respected(self):
+        self.assertEqual(self.output(HOST, "own"), [f"own {SUM}"])
+
+    def test_states_work_on_both_sides_of_a_fork(self):
+        self.assertEqual(self.output(HOST, "fork"), [f"ours {SUM}"] * 7)
+
+    def test_threads_with_a_state_each(self):
+        self.assertEqual(self.output(HOST, "threads"), [f"ours {SUM}"] * 80)
+
+    def test_a_thousand_states_come_and_go(self):
+        self.assertEqual(self.output(HOST, "states"), [f"ours {SUM}"])
+
+    def test_options_reach_the_states(self):
+        done = under_shim(HOST, "close", options=["--conf", "limit:1M"])
+        self.assertEqual(done.stdout, "error: not enough memory\n")
+
+    def test_an_arena_that_does_not_exist_is_told_once_and_the_host_runs_as_before(self):
+        done = under_shim(HOST, "leave-open", options=["--conf", "arena:4000"])
+        self.assertEqual(done.stdout, f"own {SUM}\n" * 2)
+        self.assertEqual(len(done.stderr.splitlines()), 1)
+
+    def test_a_plugin_that_shows_its_lua_to_no_one(self):
+        self.assertEqual(self.output(DLOPEN_HOST, HOSTS / "libpreload_plugin.so"), ["ours"])
+
+    def test_every_symbol_can_be_bound_at_start(self):
+        done = run("env", f"LD_PRELOAD={SHIM}", "LD_BIND_NOW=1", HOST, "close")
+        self.assertEqual((done.stdout, done.stderr), (f"ours {SUM}\n", ""))
+
+    def test_a_program_without_lua_runs_as_before(self):
+        self.assertEqual(self.output("sh", "-c", "echo $((6 * 7))"), ["42"])
+
+    def test_only_the_public_names_are_exported(self):
+        symbols = subprocess.run(["nm", "-D", "--defined-only", SHIM], capture_output=True, text=True, check=True)
+        names = {line.split()[-1].split("@")[0] for line in symbols.stdout.splitlines()}
+        others = {name for name in names if not name.startswith("jemalloc_lua_")}
+        self.assertEqual(others, {"luaL_newstate", "lua_newstate", "JEMALLOC_LUA_1"})
+
+
+@unittest.skipUnless((HOSTS / "libpreload_puc_plugin.so").exists(), "lua5.1 is not installed")
+class PucLua(unittest.TestCase):
+    def test_it_runs_as_before_in_silence(self):
+        done = under_shim(DLOPEN_HOST, str(HOSTS / "libpreload_puc_plugin.so"))
+        self.assertEqual((done.stdout, done.stderr), ("own\n", ""))
+
+
+class WithJemalloc(unittest.TestCase):
+    def refused(self, *arguments):
+        done = run(WITH_JEMALLOC, *arguments)
+        self.assertEqual((done.returncode, len(done.stderr.splitlines())), (2, 1))
+        return done.stderr
+
+    def test_usage_errors_are_one_line(self):
+        self.assertIn("which command", self.refused())
+        self.assertIn("unknown option '--stat'", self.refused("--stat", "true"))
+        self.assertIn("no such command", self.refused("no-such-command"))
+
+    def test_the_commands_status_is_kept(self):
+        self.assertEqual(under_shim("sh", "-c", "exit 7").returncode, 7)
+
+
+main()
