@@ -36,7 +36,8 @@ class Conf(unittest.TestCase):
         self.assertEqual((stats["limit"], stats["front"]), (64 << 20, "direct"))
 
     def test_they_mix_with_luajits_options(self):
-        done = run("-e", "print(1)", "--jemalloc", "front:direct", "-O2", "--jemalloc-stats=json", "-e", "print(2)")
+        done = run("-e", "print(1)", "--jemalloc", "front:direct", "-O2", "--jemalloc-stats=json",
+                   "-e", "print(2)")
         self.assertEqual((done.out, done.code), ("1\n2\n", 0))
         self.assertEqual(json.loads(done.err)["front"], "direct")
 
@@ -59,7 +60,8 @@ class Conf(unittest.TestCase):
         self.assertEqual(json.loads(done.err.splitlines()[-1])["limit"], 0)
 
     def test_a_bad_pair_in_the_environment_is_reported_and_the_rest_is_used(self):
-        done = run("--jemalloc-stats=json", "-e", "", JEMALLOC_LUA_CONF="front:direct,limit:12Q,nothing,slab:64K")
+        done = run("--jemalloc-stats=json", "-e", "",
+                   JEMALLOC_LUA_CONF="front:direct,limit:12Q,nothing,slab:64K")
         *reports, stats = done.err.splitlines()
         self.assertEqual(done.code, 0)
         self.assertIn("limit", reports[0])
