@@ -48,18 +48,20 @@ set(arguments --with-jemalloc-prefix=je_ --without-export --disable-initial-exec
     --disable-shared "CFLAGS=-g -O3 -fPIC -fvisibility=hidden")
 string(SHA256 key "${CMAKE_C_COMPILER};${arguments}")
 string(SUBSTRING "${key}" 0 8 key)
-set(JEMALLOC_LUA_JEMALLOC_DIR "${JEMALLOC_LUA_DEPS_DIR}/jemalloc-${jemalloc_version}-${key}")
+set(folder "${JEMALLOC_LUA_DEPS_DIR}/jemalloc-${jemalloc_version}-${key}")
+set(output "${PROJECT_BINARY_DIR}/jemalloc")
+set(JEMALLOC_LUA_JEMALLOC_OBJECT "${output}/jemalloc.o")
 add_custom_command(
-  OUTPUT "${JEMALLOC_LUA_JEMALLOC_DIR}/jemalloc.o" "${JEMALLOC_LUA_JEMALLOC_DIR}/libjemalloc.a"
-  COMMAND ${CMAKE_CURRENT_LIST_DIR}/build-jemalloc "${tarball}" "${JEMALLOC_LUA_JEMALLOC_DIR}" "${MAKE_PROGRAM}"
+  OUTPUT "${JEMALLOC_LUA_JEMALLOC_OBJECT}" "${output}/libjemalloc.a"
+  COMMAND ${CMAKE_CURRENT_LIST_DIR}/build-jemalloc "${tarball}" "${folder}" "${output}" "${MAKE_PROGRAM}"
           "${CMAKE_C_COMPILER}" ${arguments}
   COMMENT "jemalloc ${jemalloc_version}" VERBATIM)
-add_custom_target(jemalloc_build DEPENDS "${JEMALLOC_LUA_JEMALLOC_DIR}/jemalloc.o")
-file(MAKE_DIRECTORY "${JEMALLOC_LUA_JEMALLOC_DIR}/include")
+add_custom_target(jemalloc_build DEPENDS "${JEMALLOC_LUA_JEMALLOC_OBJECT}")
+file(MAKE_DIRECTORY "${folder}/include")
 
 add_library(jemalloc_lua_bundled STATIC IMPORTED GLOBAL)
 set_target_properties(jemalloc_lua_bundled PROPERTIES
-  IMPORTED_LOCATION "${JEMALLOC_LUA_JEMALLOC_DIR}/libjemalloc.a"
-  INTERFACE_INCLUDE_DIRECTORIES "${JEMALLOC_LUA_JEMALLOC_DIR}/include")
+  IMPORTED_LOCATION "${output}/libjemalloc.a"
+  INTERFACE_INCLUDE_DIRECTORIES "${folder}/include")
 add_dependencies(jemalloc_lua_bundled jemalloc_build)
 target_link_libraries(jemalloc_lua_jemalloc INTERFACE jemalloc_lua_bundled)
