@@ -4,22 +4,19 @@
 -- so that it follows the parent when that moves and fails when it is freed. Indices begin at 0, as in the
 -- FFI's arrays. Reads and writes are two comparisons and an access, and compile. They compare with `_near`,
 -- the length as a 32-bit integer, which is the fastest; indices past 2^31 take a second look, at `_n`.
---
--- The collector does not see the bytes. So each allocation is entered in an account, and once enough has
--- come in since the last cycle, the collector is stepped in proportion: dropped buffers do not pile up.
 
 local ffi = require("ffi")
 
 local J, native = ...
 
 local type, error, tostring, tonumber, pairs, pcall = type, error, tostring, tonumber, pairs, pcall
-local setmetatable, collectgarbage = setmetatable, collectgarbage
-local floor, max, min = math.floor, math.max, math.min
+local setmetatable, floor, min = setmetatable, math.floor, math.min
 local typeof, metatype, sizeof, cast = ffi.typeof, ffi.metatype, ffi.sizeof, ffi.cast
 local copy_bytes, fill_bytes, ffi_string = ffi.copy, ffi.fill, ffi.string
 local bor = require("bit").bor
 
 local bad_argument, check_size, is_pointer = native.bad_argument, native.check_size, native.is_pointer
+local enter, leave = native.enter, native.leave
 local ENOMEM = J.ENOMEM
 
 local c_mallocx = native.bind("mallocx", "void *(*)(int64_t, int)")
@@ -28,43 +25,6 @@ local c_sdallocx = native.bind("sdallocx", "void (*)(void *, int64_t, int)")
 local c_memmove = native.bind("memmove", "void *(*)(void *, const void *, int64_t)")
 
 local MAX_BYTES = 2 ^ 53
-
--- ---- Pressure on the collector
-
-local LEAST_ALLOWANCE = 8 * 2 ^ 20 -- bytes that may come in between two cycles at the least
-local STEP = 2 ^ 18                -- bytes that come in between two steps within a cycle
-
-local held = 0                     -- bytes in live buffers, dropped ones included until they are collected
-local come_in = 0                  -- bytes allocated since the last cycle ended
-local next_step = LEAST_ALLOWANCE  -- when to step: `come_in` at the next one
-
-local function press()
-    local kilobytes = floor((come_in - next_step + STEP) / 1024)
-    if collectgarbage("step", kilobytes) then -- a cycle has ended: as much again as is held may come in
-        come_in = 0
-        next_step = max(LEAST_ALLOWANCE, held + collectgarbage("count") * 1024)
-    else
-        next_step = come_in + STEP
-    end
-end
-
-local function enter(bytes)
-    held = held + bytes
-    come_in = come_in + bytes
-    if come_in >= next_step then
-        press()
-    end
-end
-
--- What goes was either new since the last cycle, or among what the collector was told to leave time for.
-local function leave(bytes)
-    held = held - bytes
-    if come_in >= bytes then
-        come_in = come_in - bytes
-    else
-        next_step = max(LEAST_ALLOWANCE, next_step - bytes)
-    end
-end
 
 -- ---- Elements
 
@@ -463,7 +423,5 @@ function J.buffer.from(text, ctype)
     return buffer:copy(text)
 end
 
-function J.buffer.held()
-    return held
-end
-
+-- Bytes in all buffers of this state, those included that wait for the collector.
+J.buffer.held = native.held
