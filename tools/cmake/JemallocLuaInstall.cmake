@@ -2,6 +2,12 @@
 
 include(CMakePackageConfigHelpers)
 
+# A host in C that links the archive needs C++'s run-time library by its name.
+set(cxx_runtime ${CMAKE_CXX_IMPLICIT_LINK_LIBRARIES})
+list(FILTER cxx_runtime INCLUDE REGEX "^(stdc|c)[+][+]$")
+list(REMOVE_DUPLICATES cxx_runtime)
+target_link_libraries(jemalloc_lua_static INTERFACE $<INSTALL_INTERFACE:${cxx_runtime}>)
+
 install(FILES ${PROJECT_SOURCE_DIR}/alloc/include/jemalloc_lua.h TYPE INCLUDE)
 install(TARGETS jemalloc_lua jemalloc_lua_static EXPORT jemalloc_lua)
 install(EXPORT jemalloc_lua NAMESPACE jemalloc_lua:: FILE jemalloc_luaTargets.cmake
