@@ -27,8 +27,8 @@ class Demo(unittest.TestCase):
         return path
 
     def run_demo(self, *args, command=OURS):
-        return subprocess.run([DEMO, command, *args], capture_output=True, text=True, timeout=240, check=False,
-                              encoding="utf-8", env=environment())
+        return subprocess.run([DEMO, command, *args], capture_output=True, encoding="utf-8", timeout=240,
+                              check=False, env=environment())
 
     def test_a_row_for_each_allocator(self):
         done = self.run_demo("--rounds", "1", "--passes", "1", "--text", self.text)
@@ -45,8 +45,9 @@ class Demo(unittest.TestCase):
 
     def wrapper(self, system_case):
         """A command that does something else on the system's allocator."""
-        path = self.write("wrapper", f"#!/bin/sh\ncase \"$*\" in *'allocator system'*) {system_case} ;; esac\n"
-                                     f"exec '{OURS}' \"$@\"\n")
+        path = self.write("wrapper", "#!/bin/sh\n"
+                          f"case \"$*\" in *'allocator system'*) {system_case} ;; esac\n"
+                          f"exec '{OURS}' \"$@\"\n")
         os.chmod(path, os.stat(path).st_mode | stat.S_IXUSR)
         return path
 

@@ -64,8 +64,16 @@ class Conf(unittest.TestCase):
                    JEMALLOC_LUA_CONF="front:direct,limit:12Q,nothing,slab:64K")
         *reports, stats = done.err.splitlines()
         self.assertEqual(done.code, 0)
+        self.assertEqual(len(reports), 2)
         self.assertIn("limit", reports[0])
         self.assertIn("nothing", reports[1])
+        self.assertEqual(json.loads(stats)["front"], "direct")
+
+    def test_the_same_with_options_over_it(self):
+        done = run("--jemalloc", "limit:8M", "--jemalloc-stats=json", "-e", "",
+                   JEMALLOC_LUA_CONF="nothing,front:direct")
+        report, stats = done.err.splitlines()
+        self.assertIn("nothing", report)
         self.assertEqual(json.loads(stats)["front"], "direct")
 
     def test_options_of_the_environment_that_go_together(self):

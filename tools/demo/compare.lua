@@ -109,7 +109,7 @@ local how_to_read = [[
 
 Lower is better everywhere. x: CPU time over that of LuaJIT's built-in allocator.
 resident: the whole process, at most and after its data became garbage. footprint: what the heap
-holds from jemalloc. large: blocks outside of slabs. front:checked verifies each call, for debugging.]]
+holds from jemalloc. large: blocks outside of slabs. front:checked verifies each call: to debug.]]
 
 local function count_lines(paths)
     local lines = 0
@@ -129,9 +129,10 @@ local function compare(command, rounds, passes, text)
     local words = { input.quote(here .. "job.lua"), passes, input.quote(text) }
     for _, path in ipairs(sources) do words[#words + 1] = input.quote(path) end
     local job = { command = command, words = table.concat(words, " ") }
-    print(("A word index, a tokeniser, JSON there and back, and a cache, over %s lines of text\n"
-        .. "and %s lines of Lua, on %s: %d times on each allocator, each time in a fresh process."):format(
-        thousands(count_lines({ text })), thousands(count_lines(sources)), jit.version, rounds))
+    local introduction = "A word index, a tokeniser, JSON there and back, a cache, over %s lines of text\n"
+        .. "and %s lines of Lua, on %s. Processes on each allocator: %d."
+    local text_lines, source_lines = thousands(count_lines({ text })), thousands(count_lines(sources))
+    print(introduction:format(text_lines, source_lines, jit.version, rounds))
     io.stdout:flush()
     local checksum = measure(allocators, job, rounds)
     report.summarise(allocators)

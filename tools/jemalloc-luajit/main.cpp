@@ -171,7 +171,7 @@ int main(int argc, char **argv) {
         message(why.c_str());
         return exit_misuse;
     }
-    lua_State *L = new_state(line.allocator, options, &why);
+    lua_State *L = new_state(line, options, &why);
     if (L == nullptr) {
         message(why.c_str());
         return EXIT_FAILURE;

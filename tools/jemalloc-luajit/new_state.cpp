@@ -41,17 +41,14 @@ lua_State *new_system_state() {
     return L;
 }
 
-void read_environment(const char *conf, jemalloc_lua_options *options) {
-    char why[512];
-    if (jemalloc_lua_options_parse(options, conf, why, sizeof why) == 0) return;
-    for (std::string_view rest = conf;;) {  // pair by pair, to report each and use the others
-        const std::size_t comma = rest.find(',');
-        const std::string pair(rest.substr(0, comma));
-        if (jemalloc_lua_options_parse(options, pair.c_str(), why, sizeof why) != 0) {
-            std::fprintf(stderr, "jemalloc_lua: JEMALLOC_LUA_CONF: %s\n", why);
-        }
+// What of JEMALLOC_LUA_CONF is a heap's option. The library itself reports what is wrong in it.
+void read_environment(std::string_view conf, jemalloc_lua_options *options) {
+    if (jemalloc_lua_options_parse(options, conf.data(), nullptr, 0) == 0) return;
+    for (;;) {
+        const std::size_t comma = conf.find(',');
+        jemalloc_lua_options_parse(options, std::string(conf.substr(0, comma)).c_str(), nullptr, 0);
         if (comma == std::string_view::npos) return;
-        rest.remove_prefix(comma + 1);
+        conf.remove_prefix(comma + 1);
     }
 }
 
@@ -88,12 +85,13 @@ bool heap_options(const CommandLine &line, jemalloc_lua_options *options, std::s
     return true;
 }
 
-lua_State *new_state(Allocator allocator, const jemalloc_lua_options &options, std::string *why) {
+lua_State *new_state(const CommandLine &line, const jemalloc_lua_options &options, std::string *why) {
     lua_State *L = nullptr;
     errno = ENOMEM;
-    switch (allocator) {
+    switch (line.allocator) {
         case Allocator::heap:
-            L = jemalloc_lua_newstate_opts(&options);
+            L = line.conf.empty() && !line.ignore_environment ? jemalloc_lua_newstate()
+                                                              : jemalloc_lua_newstate_opts(&options);
             break;
         case Allocator::built_in:
             L = luaL_newstate();

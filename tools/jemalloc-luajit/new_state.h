@@ -9,11 +9,11 @@
 
 namespace jemalloc_lua::command {
 
-// The heap's options: the defaults, JEMALLOC_LUA_CONF over them (not with -E), --jemalloc over both. A bad
-// pair in the variable is reported on stderr and the rest is used; one in --jemalloc is false and a reason.
+// The heap's options: the defaults, JEMALLOC_LUA_CONF over them (not with -E), --jemalloc over both. False
+// and the reason for a bad pair in --jemalloc.
 bool heap_options(const CommandLine &line, jemalloc_lua_options *options, std::string *why);
 
 // A state, or null and the reason.
-lua_State *new_state(Allocator allocator, const jemalloc_lua_options &options, std::string *why);
+lua_State *new_state(const CommandLine &line, const jemalloc_lua_options &options, std::string *why);
 
 }  // namespace jemalloc_lua::command
