@@ -256,8 +256,9 @@ typedef struct jemalloc_lua_heap jemalloc_lua_heap;
  */
 JEMALLOC_LUA_API jemalloc_lua_heap *jemalloc_lua_heap_create(const jemalloc_lua_options *options);
 
-/* Releases the heap and every block in it; only with front:direct on an arena that other heaps share, blocks
- * that were never freed stay behind, so lua_close() comes first. NULL is ignored. */
+/* Releases the heap and every block in it; only blocks that are jemalloc regions of their own (all of
+ * front:direct's, the large ones of front:slab) and were never freed stay behind on an arena that other heaps
+ * share, so lua_close() comes first. NULL is ignored. */
 JEMALLOC_LUA_API void jemalloc_lua_heap_destroy(jemalloc_lua_heap *heap);
 
 /* The allocator function of this heap; its `ud` is the heap. */
