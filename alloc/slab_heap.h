@@ -151,7 +151,7 @@ struct SlabHeap : Heap {
     // What malloc and free touch.
     alignas(64) std::array<Block *, class_count> free{};
     std::size_t small_max;
-    std::uintptr_t slab_mask;  // slab size - 1
+    std::uintptr_t slab_base;  // mask of the bits that slabs are aligned to
 
     // Slabs.
     std::array<Slab *, class_count> current{};
@@ -181,7 +181,7 @@ struct SlabHeap : Heap {
     bool shrinking = false;  // a block moves into a smaller one: the limit does not stop that
 
     void reuse(std::size_t bytes) { released -= bytes < released ? bytes : released; }
-    std::size_t slab_size() const { return slab_mask + 1; }
+    std::size_t slab_size() const { return ~slab_base + 1; }
     bool in_nursery(const void *ptr) const {
         return reinterpret_cast<std::uintptr_t>(ptr) - nursery_start < nursery_end - nursery_start;
     }
@@ -196,19 +196,19 @@ inline Slab *slab_at(std::uintptr_t base) {
 }
 
 inline Slab *slab_of(const SlabHeap *heap, const void *block) {
-    return slab_at(reinterpret_cast<std::uintptr_t>(block) & ~heap->slab_mask);
+    return slab_at(reinterpret_cast<std::uintptr_t>(block) & heap->slab_base);
 }
 
 inline std::uintptr_t base_of(const SlabHeap *heap, const Slab *slab) {
-    return reinterpret_cast<std::uintptr_t>(slab) & ~heap->slab_mask;
+    return reinterpret_cast<std::uintptr_t>(slab) & heap->slab_base;
 }
 
 // ---- Slow paths
 
 // slab_pages.cpp: the next block of a class when its list is empty; null when out of memory.
 void *refill(SlabHeap *heap, unsigned class_index);
-// A slab's countdown has run out; `block` of `size` bytes was the last one freed.
-void slab_event(SlabHeap *heap, Slab *slab, Block *block, std::size_t size);
+// A slab's countdown has run out; `block` of `size` bytes was the last one freed. Null.
+void *slab_event(SlabHeap *heap, Slab *slab, Block *block, std::size_t size);
 // Memory from the nursery, or null.
 void *nursery_bump(SlabHeap *heap, std::size_t size);
 // Empties caches, so that a request that does not fit the limit may fit after all.
@@ -218,7 +218,7 @@ void release_slabs(SlabHeap *heap);
 
 // slab_large.cpp: blocks above small_max.
 void *large_alloc(SlabHeap *heap, std::size_t size);
-void large_free(SlabHeap *heap, void *ptr, std::size_t size);
+void *large_free(SlabHeap *heap, void *ptr, std::size_t size);  // null
 // Between any two sizes of which at least one is large. Null: not enough memory, the block is as before.
 void *large_resize(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_t new_size);
 void flush_cached(SlabHeap *heap);

@@ -189,16 +189,20 @@ bool resize_in_place(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_
     return ptr;
 }
 
-[[gnu::noinline]] JEMALLOC_LUA_TOUCHES_FREED void large_free(SlabHeap *heap, void *ptr, std::size_t size) {
-    if (ptr == nullptr) return;
-    if (heap->ends_with(ptr)) return end_with_state(heap);
+[[gnu::noinline]] JEMALLOC_LUA_TOUCHES_FREED void *large_free(SlabHeap *heap, void *ptr, std::size_t size) {
+    if (ptr == nullptr) return nullptr;
+    if (heap->ends_with(ptr)) {
+        end_with_state(heap);
+        return nullptr;
+    }
     const std::size_t bytes = je::size_class(size);
     const bool nursery = heap->in_nursery(ptr);
-    if (nursery && (ptr == heap->state_block || !is_cached_size(heap, size))) return;
+    if (nursery && (ptr == heap->state_block || !is_cached_size(heap, size))) return nullptr;
     if (!nursery && (!is_cached_size(heap, size) || !room_in_cache(heap, bytes))) {
         region_free(heap, ptr, size, bytes);
         heap->account.give(bytes);
-        return large_freed(heap);
+        large_freed(heap);
+        return nullptr;
     }
     if (!nursery) {
         --heap->large_blocks;
@@ -210,6 +214,7 @@ bool resize_in_place(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_
     block->next = list;
     list = block;
     poison(ptr, bytes);
+    return nullptr;
 }
 
 [[gnu::noinline]] void *large_resize(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_t new_size) {

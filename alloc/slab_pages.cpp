@@ -170,7 +170,7 @@ void format(SlabHeap *heap, Slab *slab) {
     slab->spare = 0;
     slab->carved = 0;
     slab->fresh = static_cast<std::uint32_t>(heap->slab_size());
-    const std::uintptr_t header = reinterpret_cast<std::uintptr_t>(slab) & heap->slab_mask;
+    const std::uintptr_t header = reinterpret_cast<std::uintptr_t>(slab) & ~heap->slab_base;
     slab->floor = static_cast<std::uint32_t>(header + sizeof(Slab));
 }
 
@@ -243,8 +243,8 @@ void each_slab(SlabHeap *heap, F &&f) {
     return blocks;
 }
 
-[[gnu::noinline]] JEMALLOC_LUA_TOUCHES_FREED void slab_event(SlabHeap *heap, Slab *slab, Block *block,
-                                                             std::size_t size) {
+[[gnu::noinline]] JEMALLOC_LUA_TOUCHES_FREED void *slab_event(SlabHeap *heap, Slab *slab, Block *block,
+                                                              std::size_t size) {
     switch (slab->state) {
         case SlabState::nursery: {
             const unsigned index = class_of(size);
@@ -264,12 +264,13 @@ void each_slab(SlabHeap *heap, F &&f) {
         case SlabState::partial:
             heap->partial[slab->class_index].remove(slab);
             make_empty(heap, slab);
-            return;  // the slab may be gone
+            return nullptr;  // the slab may be gone
         case SlabState::current:
         case SlabState::empty:
             break;
     }
     assert(slab_is_valid(heap, slab));
+    return nullptr;
 }
 
 void *nursery_bump(SlabHeap *heap, std::size_t size) {
@@ -278,7 +279,7 @@ void *nursery_bump(SlabHeap *heap, std::size_t size) {
         return reinterpret_cast<void *>(heap->nursery_low);
     }
     std::uintptr_t at = heap->nursery_fresh;
-    const std::uintptr_t base = (at + size - 1) & ~heap->slab_mask;
+    const std::uintptr_t base = (at + size - 1) & heap->slab_base;
     const std::uintptr_t header = base + colour(base);
     // Step over the header of the slab-sized piece that the block would end in.
     if (at < header + sizeof(Slab) && header < at + size) at = header + sizeof(Slab);
