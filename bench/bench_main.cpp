@@ -67,6 +67,7 @@ int main(int argc, char **argv) {
     register_state(allocators);
     register_memory(allocators);
     register_threads(allocators);
+    register_binding();
     benchmark::RunSpecifiedBenchmarks();
     benchmark::Shutdown();
     return 0;

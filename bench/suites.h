@@ -20,5 +20,6 @@ void register_lua(const Allocators &allocators);
 void register_state(const Allocators &allocators);
 void register_memory(const Allocators &allocators);
 void register_threads(const Allocators &allocators);
+void register_binding();
 
 }  // namespace jemalloc_lua::bench
