@@ -42,10 +42,11 @@ if(NOT hash STREQUAL jemalloc_sha256)
                       "not ${jemalloc_sha256}")
 endif()
 
-# Built once for all presets: the folder's name tells compiler and arguments apart.
+# Without cache_oblivious, which adds a page to each large region, slabs lie side by side and their pages go
+# back together. Built once for all presets: the folder's name tells compiler and arguments apart.
 find_program(MAKE_PROGRAM NAMES gmake make REQUIRED)
 set(arguments --with-jemalloc-prefix=je_ --without-export --disable-initial-exec-tls --enable-prof --disable-cxx
-    --disable-shared "CFLAGS=-g -O3 -fPIC -fvisibility=hidden")
+    --disable-shared --disable-cache-oblivious "CFLAGS=-g -O3 -fPIC -fvisibility=hidden")
 string(SHA256 key "${CMAKE_C_COMPILER};${arguments}")
 string(SUBSTRING "${key}" 0 8 key)
 set(folder "${JEMALLOC_LUA_DEPS_DIR}/jemalloc-${jemalloc_version}-${key}")
