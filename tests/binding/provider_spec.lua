@@ -21,6 +21,7 @@ describe("the module", function()
         local expected = {
             stock = { "own", "je_" },
             host = { "own", "je_" },
+            nginx = { "own", "je_" },
             command = { "own", "je_" },
             preload = { "process", "" },
             prefix = { "prefix", "foo_" },
