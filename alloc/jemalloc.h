@@ -4,6 +4,8 @@
 // system's), so the wrappers below serve both the bundled and the system jemalloc.
 #pragma once
 
+// Else the header takes the je_* names away again at its end.
+#define JEMALLOC_NO_DEMANGLE
 #include <jemalloc/jemalloc.h>
 
 #include <bit>
@@ -27,36 +29,36 @@ constexpr int tcache_flag(unsigned id) {
 constexpr int no_tcache_flag = MALLOCX_TCACHE_NONE;
 
 inline void *mallocx(std::size_t size, int flags) {
-    return je_mallocx(size, flags);
+    return ::je_mallocx(size, flags);
 }
 inline void *rallocx(void *ptr, std::size_t size, int flags) {
-    return je_rallocx(ptr, size, flags);
+    return ::je_rallocx(ptr, size, flags);
 }
 inline std::size_t xallocx(void *ptr, std::size_t size, std::size_t extra, int flags) {
-    return je_xallocx(ptr, size, extra, flags);
+    return ::je_xallocx(ptr, size, extra, flags);
 }
 inline std::size_t sallocx(const void *ptr, int flags) {
-    return je_sallocx(ptr, flags);
+    return ::je_sallocx(ptr, flags);
 }
 inline void dallocx(void *ptr, int flags) {
-    je_dallocx(ptr, flags);
+    ::je_dallocx(ptr, flags);
 }
 inline void sdallocx(void *ptr, std::size_t size, int flags) {
-    je_sdallocx(ptr, size, flags);
+    ::je_sdallocx(ptr, size, flags);
 }
 inline std::size_t nallocx(std::size_t size, int flags) {
-    return je_nallocx(size, flags);
+    return ::je_nallocx(size, flags);
 }
 
 inline int mallctl(const char *name, void *old, std::size_t *old_size, void *now, std::size_t now_size) {
-    return je_mallctl(name, old, old_size, now, now_size);
+    return ::je_mallctl(name, old, old_size, now, now_size);
 }
 inline int mallctlnametomib(const char *name, std::size_t *mib, std::size_t *length) {
-    return je_mallctlnametomib(name, mib, length);
+    return ::je_mallctlnametomib(name, mib, length);
 }
 inline int mallctlbymib(const std::size_t *mib, std::size_t length, void *old, std::size_t *old_size,
                         void *now, std::size_t now_size) {
-    return je_mallctlbymib(mib, length, old, old_size, now, now_size);
+    return ::je_mallctlbymib(mib, length, old, old_size, now, now_size);
 }
 
 // Reads a value of jemalloc's MALLCTL NAMESPACE; the fallback where the name is unknown.
