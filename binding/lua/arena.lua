@@ -23,20 +23,7 @@ local TCACHE_NONE = J.MALLOCX_TCACHE_NONE()
 
 -- ---- Tcaches
 
-local live_tcaches = {} -- id -> true: those that may hold blocks of any arena
-
-local function tcache_create()
-    local id, err = J.mallctl_read("tcache.create")
-    if id then
-        live_tcaches[id] = true
-    end
-    return id, err
-end
-
-local function tcache_destroy(id)
-    live_tcaches[id] = nil
-    J.mallctl_write("tcache.destroy", id)
-end
+local live_tcaches = native.live_tcaches -- id -> true: those that may hold blocks of any arena
 
 local tcache_type -- struct { int32_t id }, -1 once released
 
@@ -65,7 +52,7 @@ function tcache_methods.release(tcache)
     if tcache._id >= 0 then
         local id = tcache._id
         tcache._id = -1
-        tcache_destroy(id)
+        J.mallctl_write("tcache.destroy", id)
     end
 end
 
@@ -79,7 +66,7 @@ tcache_type = metatype(typeof("struct { int32_t _id; }"), {
 
 -- A cache of freed blocks of its own: nil, errno where jemalloc has no more of them.
 function J.tcache()
-    local id, err = tcache_create()
+    local id, err = J.mallctl_read("tcache.create")
     if not id then
         return nil, err
     end
@@ -98,7 +85,7 @@ local function block_drop(block)
     end
     -- Freed blocks of this arena may lie in caches, which must not meet them after the arena is gone.
     if block.tcache >= 0 then
-        tcache_destroy(block.tcache)
+        J.mallctl_write("tcache.destroy", block.tcache)
     end
     for id in pairs(live_tcaches) do
         J.mallctl_write("tcache.flush", id)
@@ -217,7 +204,7 @@ function J.arena(options)
         c_dallocx(block, 0)
         return nil, err or EAGAIN
     end
-    local tcache = options.tcache ~= false and tcache_create() or -1
+    local tcache = options.tcache ~= false and J.mallctl_read("tcache.create") or -1
     block.index, block.owners, block.tcache = index, 1, tcache
     block.flags = bor(J.MALLOCX_ARENA(index), tcache >= 0 and lshift(tcache + 2, 8) or TCACHE_NONE)
     local arena = new(arena_type, block)

@@ -13,7 +13,7 @@ local setmetatable, floor = setmetatable, math.floor
 local new, sizeof, ffi_string, istype = ffi.new, ffi.sizeof, ffi.string, ffi.istype
 
 local bad_argument, find, children = native.bad_argument, native.names.find, native.names.children
-local ENOENT, EPERM = J.ENOENT, J.EPERM
+local ENOENT, EPERM, EINVAL = J.ENOENT, J.EPERM, J.EINVAL
 
 local name_to_mib = native.bind("mallctlnametomib", "int (*)(const char *, size_t *, size_t *)")
 local by_mib = native.bind("mallctlbymib",
@@ -162,6 +162,10 @@ local old_writes = {
 
 -- ---- The functions
 
+-- The tcaches made here. jemalloc takes any id for one to flush or destroy, and corrupts itself by others.
+local live_tcaches = {}
+native.live_tcaches = live_tcaches
+
 local function act(hit)
     local err = by_mib(hit.mib, hit.length, nil, nil, nil, 0)
     if err ~= 0 then
@@ -205,6 +209,9 @@ function J.mallctl_read(param, input)
     if err ~= 0 then
         return nil, err
     end
+    if param == "tcache.create" then
+        live_tcaches[scratch[0]] = true
+    end
     return hit.decode(scratch[0])
 end
 
@@ -228,6 +235,13 @@ function J.mallctl_write(param, value)
     local encoded, message = encode(param, hit.entry.input or hit.entry.type, value)
     if not encoded then
         return nil, message
+    end
+    if param == "tcache.flush" or param == "tcache.destroy" then
+        if not live_tcaches[encoded[0]] then
+            return nil, EINVAL
+        elseif param == "tcache.destroy" then
+            live_tcaches[encoded[0]] = nil
+        end
     end
     if hit.entry.input then -- written and read in one stroke: the answer is the value
         return J.mallctl_read(param, value)
