@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "heap.h"
+#include "watch.h"
 
 namespace jemalloc_lua {
 
@@ -89,6 +90,7 @@ lua_State *create_state(const Options *options) {
             return nullptr;
         }
 #endif
+        if (heap_begun != nullptr) heap_begun(heap);
         return L;
     }
     // lua_newstate() has freed all (the heap has ended), or rejected the state block for its address and
@@ -109,6 +111,15 @@ lua_State *create_state(const Options *options) {
 }
 
 }  // namespace
+
+void count_heap(const Heap *heap, jemalloc_lua_stats *stats) {
+    heap->account.count(stats);
+    stats->purged = heap->purged;
+    stats->arena = heap->source.arena();
+    stats->fallbacks = heap->source.fallbacks();
+    heap->front->count(heap, stats);
+}
+
 }  // namespace jemalloc_lua
 
 // ---- C API
@@ -136,11 +147,7 @@ int jemalloc_lua_get_stats(lua_State *L, jemalloc_lua_stats *stats) {
     const std::size_t size = stats->size;
     *stats = {};
     stats->size = size;
-    heap->account.count(stats);
-    stats->purged = heap->purged;
-    stats->arena = heap->source.arena();
-    stats->fallbacks = heap->source.fallbacks();
-    heap->front->count(heap, stats);
+    count_heap(heap, stats);
     stats->live = (static_cast<std::size_t>(lua_gc(L, LUA_GCCOUNT, 0)) << 10) +
                   static_cast<std::size_t>(lua_gc(L, LUA_GCCOUNTB, 0));
     return 0;

@@ -12,6 +12,7 @@
 
 #include "host_lua.h"
 #include "jemalloc_lua.h"
+#include "report.h"
 
 using namespace jemalloc_lua;
 
@@ -33,6 +34,7 @@ bool is_internal(lua_Alloc f) {
 // A state of ours in *L, null when out of memory; false where the host's Lua has to make one.
 bool make_state(const HostLua &lua, lua_State **L) {
     if (!serve(lua)) return false;
+    prepare_report();
     *L = jemalloc_lua_newstate();
     if (*L != nullptr || errno == ENOMEM) return true;
     if (errno == EINVAL) {

@@ -1,5 +1,7 @@
 """Small hosts that know nothing of the shim: whose states they get, and that all else is as before."""
 
+import re
+import signal
 import subprocess
 import unittest
 
@@ -74,6 +76,41 @@ class PucLua(unittest.TestCase):
     def test_it_runs_as_before_in_silence(self):
         done = under_shim(DLOPEN_HOST, str(HOSTS / "libpreload_puc_plugin.so"))
         self.assertEqual((done.stdout, done.stderr), ("own\n", ""))
+
+
+class Statistics(unittest.TestCase):
+    ROW = r"(?m)^ +\d+ +slab +\d+ +{} "
+
+    def table(self, mode, *options):
+        done = under_shim(HOST, mode, options=options)
+        self.assertEqual(done.returncode, 0)
+        return done.stderr
+
+    def test_states_that_were_closed_are_listed_at_exit(self):
+        table = self.table("close", "--stats")
+        self.assertIn("(preload_host): 0 states open, 1 closed", table)
+        self.assertRegex(table, self.ROW.format("closed"))
+
+    def test_states_that_were_left_open_are_listed_at_exit(self):
+        table = self.table("leave-open", "--stats")
+        self.assertIn("2 states open, 0 closed", table)
+        self.assertEqual(len(re.findall(self.ROW.format(r"\d+"), table)), 2)
+
+    def test_each_process_of_a_fork_lists_its_own(self):
+        tables = self.table("fork", "--stats")
+        self.assertEqual(tables.count("0 states open, 2 closed"), 3)
+        self.assertEqual(tables.count("0 states open, 1 closed"), 1)
+
+    def test_of_many_closed_states_the_last_are_listed(self):
+        table = self.table("states", "--stats")
+        self.assertIn("1 states open, 1000 closed", table)
+        self.assertLess(len(table.splitlines()), 30)
+
+    def test_a_signal_prints_them_while_the_host_runs(self):
+        self.assertIn("1 states open, 0 closed", self.table("signal", "--conf", "stats_signal:USR2"))
+
+    def test_the_signal_is_left_alone_where_it_is_not_asked_for(self):
+        self.assertEqual(under_shim(HOST, "signal").returncode, -signal.SIGUSR2)
 
 
 class WithJemalloc(unittest.TestCase):

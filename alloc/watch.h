@@ -1,0 +1,15 @@
+// For who wants to know of the heaps that states own.
+#pragma once
+
+#include "heap.h"
+
+namespace jemalloc_lua {
+
+// Called for each heap whose state has been made; null: no one wants to know. Set before the first state. To
+// hear of the heap's end as well, the callee replaces heap->front by a copy with a `destroy` of its own.
+inline void (*heap_begun)(Heap *) = nullptr;
+
+// All statistics of a heap but `live`, which only Lua knows.
+void count_heap(const Heap *heap, jemalloc_lua_stats *stats);
+
+}  // namespace jemalloc_lua

@@ -1,0 +1,236 @@
+// Statistics of all states of the process, printed on stderr at exit or when a signal comes.
+//
+// The states are registered as they come and go, which is off the allocation path, and only where a report is
+// asked for. Printing reads the heaps' own counters, which another thread may be changing meanwhile: the
+// numbers of a running state are approximate, and Lua itself is never touched. It formats and writes without
+// malloc() or stdio, so that the signal's handler may do it. A signal that comes while the register is
+// locked is answered by whoever holds the lock.
+
+#include "report.h"
+
+#include <pthread.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <charconv>
+#include <csignal>
+#include <cstddef>
+#include <mutex>
+#include <new>
+#include <string_view>
+#include <vector>
+
+#include "watch.h"
+
+namespace jemalloc_lua {
+namespace {
+
+struct OpenState {
+    const Heap *heap;
+    std::uint64_t number;  // in the order in which the process made them, from 1
+};
+
+struct ClosedState {
+    jemalloc_lua_stats last;
+    std::uint64_t number;
+};
+
+constexpr std::size_t closed_kept = 16;
+
+struct Register {
+    std::mutex lock;
+    std::vector<OpenState> open;
+    std::array<ClosedState, closed_kept> closed;  // a ring: the last ones
+    std::uint64_t made = 0;
+    std::uint64_t ended = 0;
+    std::atomic<bool> asked{false};  // a signal came while the lock was held
+};
+
+// Never destroyed: states may be closed after static destructors have run.
+alignas(Register) std::byte storage[sizeof(Register)];
+Register *states = nullptr;  // null where no report is asked for
+
+// ---- Printing
+
+// A line of text, written at once.
+class Line {
+  public:
+    Line &text(std::string_view word, std::size_t width = 0) {
+        for (std::size_t i = word.size(); i < width; ++i) add(' ');
+        for (const char c : word) add(c);
+        return *this;
+    }
+
+    Line &number(std::uint64_t value, std::size_t width = 0) {
+        char digits[24];
+        const auto end = std::to_chars(digits, digits + sizeof digits, value).ptr;
+        return text({digits, static_cast<std::size_t>(end - digits)}, width);
+    }
+
+    Line &kib(std::size_t bytes, std::size_t width) { return number((bytes + 1023) / 1024, width); }
+
+    void print() {
+        add('\n');
+        for (std::size_t done = 0; done < used_;) {
+            const ssize_t n = write(STDERR_FILENO, text_ + done, used_ - done);
+            if (n < 0 && errno != EINTR) return;
+            if (n > 0) done += static_cast<std::size_t>(n);
+        }
+    }
+
+  private:
+    void add(char c) {
+        if (used_ < sizeof text_) text_[used_++] = c;
+    }
+
+    char text_[256];
+    std::size_t used_ = 0;
+};
+
+std::string_view front_name(unsigned front) {
+    switch (front) {
+        case JEMALLOC_LUA_FRONT_SLAB:
+            return "slab";
+        case JEMALLOC_LUA_FRONT_DIRECT:
+            return "direct";
+        default:
+            return "checked";
+    }
+}
+
+void print_row(std::uint64_t number, const jemalloc_lua_stats &stats, bool open) {
+    Line line;
+    line.number(number, 7).text(front_name(stats.front), 8).number(stats.arena, 6);
+    if (open) {
+        line.kib(stats.footprint, 10);
+    } else {
+        line.text("closed", 10);
+    }
+    line.kib(stats.peak, 10).kib(stats.limit, 10).number(stats.slabs, 7).number(stats.large_blocks, 7);
+    line.number(stats.refusals, 9).kib(stats.purged, 11).print();
+}
+
+// The caller holds the lock.
+void print_states(const Register &r) {
+    Line head;
+    head.text("jemalloc_lua: process ").number(static_cast<std::uint64_t>(getpid())).text(" (");
+    head.text(program_invocation_short_name).text("): ").number(r.open.size()).text(" states open, ");
+    head.number(r.ended).text(" closed; sizes in KiB").print();
+    Line()
+        .text("  state   front arena footprint      peak     limit  slabs  large refusals     purged")
+        .print();
+    const std::uint64_t first = r.ended > closed_kept ? r.ended - closed_kept : 0;
+    for (std::uint64_t i = first; i < r.ended; ++i) {
+        const ClosedState &state = r.closed[i % closed_kept];
+        print_row(state.number, state.last, false);
+    }
+    for (const OpenState &state : r.open) {
+        jemalloc_lua_stats stats{};
+        count_heap(state.heap, &stats);
+        print_row(state.number, stats, true);
+    }
+}
+
+// ---- Bookkeeping
+
+class Guard {
+  public:
+    Guard() { states->lock.lock(); }
+    Guard(const Guard &) = delete;
+    Guard &operator=(const Guard &) = delete;
+    ~Guard() {
+        while (states->asked.exchange(false)) print_states(*states);
+        states->lock.unlock();
+    }
+};
+
+// Each front end, and a copy of it whose `destroy` the register hears of.
+struct Watched {
+    const FrontEnd *real;
+    FrontEnd watched;
+};
+
+Watched fronts[] = {{&slab_front, {}}, {&slab_scrub_front, {}}, {&direct_front, {}}, {&checked_front, {}}};
+
+void begun(Heap *heap) {
+    for (const Watched &front : fronts) {
+        if (front.real == heap->front) heap->front = &front.watched;
+    }
+    const Guard guard;
+    states->open.push_back({heap, ++states->made});
+}
+
+void forget(const Heap *heap) {
+    const Guard guard;
+    const auto found = std::find_if(states->open.rbegin(), states->open.rend(),
+                                    [&](const OpenState &state) { return state.heap == heap; });
+    if (found == states->open.rend()) return;
+    ClosedState &place = states->closed[states->ended++ % closed_kept];
+    place.number = found->number;
+    place.last = {};
+    count_heap(heap, &place.last);
+    states->open.erase(std::next(found).base());
+}
+
+// The end of a heap whose state is closed.
+void destroy(Heap *heap) {
+    forget(heap);
+    for (const Watched &front : fronts) {
+        if (heap->front == &front.watched) return front.real->destroy(heap);
+    }
+}
+
+void on_signal(int) {
+    const int error = errno;
+    states->asked = true;
+    if (states->lock.try_lock()) {
+        while (states->asked.exchange(false)) print_states(*states);
+        states->lock.unlock();
+    }
+    errno = error;
+}
+
+// A host that has a use of its own for the signal keeps it.
+void take_signal(int number) {
+    struct sigaction now {};
+    if (sigaction(number, nullptr, &now) != 0 || now.sa_handler != SIG_DFL) return;
+    now.sa_handler = on_signal;
+    now.sa_flags = SA_RESTART;
+    sigaction(number, &now, nullptr);
+}
+
+bool start() {
+    const Settings &settings = environment_settings();
+    if (settings.stats_print == 0 && settings.stats_signal == 0) return false;
+    states = new (storage) Register;
+    // A child of fork() has the states of its parent, but not those that had been closed before.
+    pthread_atfork([] { states->lock.lock(); }, [] { states->lock.unlock(); },
+                   [] {
+                       states->ended = 0;
+                       states->lock.unlock();
+                   });
+    for (Watched &front : fronts) {
+        front.watched = *front.real;
+        front.watched.destroy = destroy;
+    }
+    heap_begun = begun;
+    if (settings.stats_signal != 0) take_signal(settings.stats_signal);
+    return true;
+}
+
+[[gnu::destructor]] void at_exit() {
+    if (states == nullptr || environment_settings().stats_print == 0) return;
+    const Guard guard;
+    print_states(*states);
+}
+
+}  // namespace
+
+void prepare_report() {
+    [[maybe_unused]] static const bool started = start();
+}
+
+}  // namespace jemalloc_lua
