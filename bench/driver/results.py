@@ -30,7 +30,8 @@ def add(results, group, case, allocator, **series):
 def from_google(report):
     """Google Benchmark's JSON in our form; a benchmark's name is group/case/allocator."""
     results = {}
-    for record in report["benchmarks"]:
+    # In the order of registration: interleaved runs are reported in any order.
+    for record in sorted(report["benchmarks"], key=lambda record: record.get("family_index", 0)):
         if record.get("run_type") == "aggregate":
             continue
         full = record.get("run_name", record["name"])
