@@ -72,7 +72,7 @@ std::size_t resident_bytes();
 // uses the bundled jemalloc; the system's serves the test's own malloc as well.
 std::size_t jemalloc_bytes();
 
-// Fails the test where that is not what it was.
+// Fails the test where that has grown; what caches hold may make it fall.
 void expect_jemalloc_bytes(std::size_t before);
 
 using FrontArena = std::tuple<std::string, std::string>;
