@@ -35,6 +35,12 @@ struct Pool {
     std::array<Shared, max_shared> shared;
     unsigned shared_count = 0;  // made so far
     unsigned shared_next = 0;   // whose turn it is
+
+    // jemalloc forgets in the child of fork() which tcaches its arenas have, and to flush or destroy one from
+    // before then is to follow links that lead nowhere (arena_postfork_child() and tcache_arena_dissociate()
+    // in jemalloc 5.3). Those are left as they are.
+    std::uint32_t generation = 0;                          // forks behind this process
+    std::array<std::uint32_t, max_arenas> tcache_made_in;  // the generation, by tcache
 };
 
 // Never destroyed: states may be closed after static destructors have run.
@@ -44,7 +50,10 @@ Pool &pool() {
         auto *made = new (storage) Pool;
         // A child of fork() has only the thread that called it, so no other may hold the lock meanwhile.
         pthread_atfork([] { jemalloc_lua::pool().lock.lock(); }, [] { jemalloc_lua::pool().lock.unlock(); },
-                       [] { jemalloc_lua::pool().lock.unlock(); });
+                       [] {
+                           ++jemalloc_lua::pool().generation;
+                           jemalloc_lua::pool().lock.unlock();
+                       });
         return made;
     }();
     return *pool;
@@ -105,6 +114,13 @@ void set_decay(unsigned index, std::intptr_t dirty_ms, std::intptr_t muzzy_ms) {
     };
     dirty.write(index, or_default(dirty_ms, "arenas.dirty_decay_ms"));
     muzzy.write(index, or_default(muzzy_ms, "arenas.muzzy_decay_ms"));
+}
+
+// Whether jemalloc still knows a tcache: it was made since the last fork.
+bool is_known(unsigned tcache) {
+    Pool &p = pool();
+    const std::lock_guard guard(p.lock);
+    return p.tcache_made_in[tcache] == p.generation;
 }
 
 }  // namespace
@@ -202,15 +218,18 @@ std::optional<unsigned> create_tcache() {
     unsigned id = 0;
     std::size_t size = sizeof id;
     if (je::mallctl("tcache.create", &id, &size, nullptr, 0) != 0) return {};
+    Pool &p = pool();
+    const std::lock_guard guard(p.lock);
+    p.tcache_made_in[id] = p.generation;
     return id;
 }
 
 void destroy_tcache(unsigned id) {
-    je::mallctl("tcache.destroy", nullptr, nullptr, &id, sizeof id);
+    if (is_known(id)) je::mallctl("tcache.destroy", nullptr, nullptr, &id, sizeof id);
 }
 
 void flush_tcache(unsigned id) {
-    je::mallctl("tcache.flush", nullptr, nullptr, &id, sizeof id);
+    if (is_known(id)) je::mallctl("tcache.flush", nullptr, nullptr, &id, sizeof id);
 }
 
 }  // namespace jemalloc_lua
