@@ -18,6 +18,17 @@ struct DirectHeap : Heap {
     // of jemalloc.
     bool odd_sizes = false;
 
+    // Bytes of extents given to jemalloc and not purged since, or a little less.
+    std::size_t released = 0;
+
+    bool take(std::size_t bytes) {
+        if (account.must_purge(bytes, released)) [[unlikely]] {
+            source.purge();
+            released = 0;
+        }
+        return account.take(bytes);
+    }
+
     // Bytes that jemalloc holds for a block of `size`.
     std::size_t held(const void *ptr, std::size_t size) const {
         return odd_sizes ? je::sallocx(ptr, 0) : je::size_class(size);
@@ -42,7 +53,7 @@ void *obtain(DirectHeap *heap, std::size_t size) {
     if (size > PTRDIFF_MAX) [[unlikely]]
         return refuse(heap, 0);
     const std::size_t bytes = je::size_class(size);
-    if (!heap->account.take(bytes)) [[unlikely]]
+    if (!heap->take(bytes)) [[unlikely]]
         return nullptr;
     void *ptr = je::mallocx(at_least_16(size), heap->source.flags());
     if (ptr == nullptr) [[unlikely]]
@@ -64,6 +75,7 @@ void release(DirectHeap *heap, void *ptr, std::size_t size) {
     if (heap->ends_with(ptr)) [[unlikely]]
         return end_with_state(heap);
     heap->account.give(bytes);
+    if (bytes >= min_extent) heap->released += bytes;
 }
 
 // Another size class: in place where jemalloc can, else a new block. While contents move both blocks are
@@ -76,7 +88,7 @@ void release(DirectHeap *heap, void *ptr, std::size_t size) {
     if (!grows && heap->scrub) explicit_bzero(static_cast<char *>(ptr) + new_size, old_size - new_size);
 
     if (old_bytes >= min_extent && new_bytes >= min_extent) {
-        if (grows && !heap->account.take(difference)) return nullptr;
+        if (grows && !heap->take(difference)) return nullptr;
         const bool in_place = je::xallocx(ptr, new_size, 0, flags) == new_bytes;
         if (in_place != grows) heap->account.give(difference);
         if (in_place) return ptr;
@@ -84,7 +96,7 @@ void release(DirectHeap *heap, void *ptr, std::size_t size) {
 
     if (!grows) {
         heap->account.force(new_bytes);
-    } else if (!heap->account.take(new_bytes)) {
+    } else if (!heap->take(new_bytes)) {
         return nullptr;
     }
     void *moved = je::mallocx(at_least_16(new_size), flags);

@@ -66,6 +66,14 @@ class Account {
             relax();
     }
 
+    // Whether, with `bytes` more, what is held and what was given to jemalloc but not to the system would
+    // come to more than the limit: a state's resident memory is to stay below it as well. Some slack, so that
+    // a state that lives near its limit does not purge at every turn.
+    bool must_purge(std::size_t bytes, std::size_t given) const {
+        constexpr std::size_t slack = std::size_t{1} << 20;
+        return given > slack && limit_ != SIZE_MAX && footprint_ + bytes + (given - slack) > limit_;
+    }
+
     // Refuses a request for another reason than the limit: jemalloc has no memory.
     void count_refusal() { ++refusals_; }
 

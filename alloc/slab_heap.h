@@ -160,7 +160,10 @@ struct SlabHeap : Heap {
     SlabList empty;
     std::size_t slab_count = 0;
     std::size_t empty_count = 0;
-    std::size_t released = 0;  // bytes given to jemalloc and neither purged nor taken again
+    // Bytes given to jemalloc and neither purged nor taken again, as far as that can be told: jemalloc serves
+    // a request from what fits it, and is at most 64 times larger (opt.lg_extent_max_active_fit).
+    std::size_t released = 0;
+    std::size_t largest_released = 0;
     unsigned retain;
 
     // Nursery: [nursery_fresh, nursery_end) is untouched, except for the headers of slab-sized pieces. What
@@ -180,7 +183,14 @@ struct SlabHeap : Heap {
     int thp;
     bool shrinking = false;  // a block moves into a smaller one: the limit does not stop that
 
-    void reuse(std::size_t bytes) { released -= bytes < released ? bytes : released; }
+    void give(std::size_t bytes) {
+        released += bytes;
+        if (bytes > largest_released) largest_released = bytes;
+    }
+    void reuse(std::size_t bytes) {
+        if (bytes > largest_released || bytes < largest_released >> 6) return;
+        released -= bytes < released ? bytes : released;
+    }
     std::size_t slab_size() const { return ~slab_base + 1; }
     bool in_nursery(const void *ptr) const {
         return reinterpret_cast<std::uintptr_t>(ptr) - nursery_start < nursery_end - nursery_start;

@@ -78,7 +78,7 @@ void region_free(SlabHeap *heap, void *ptr, std::size_t size, std::size_t bytes)
     je::sdallocx(ptr, bytes, je::no_tcache_flag | region_flags(heap, size));
     --heap->large_blocks;
     heap->large_bytes -= bytes;
-    heap->released += bytes;
+    heap->give(bytes);
 }
 
 bool room_in_cache(const SlabHeap *heap, std::size_t bytes) {
@@ -258,7 +258,7 @@ JEMALLOC_LUA_TOUCHES_FREED void flush_cached(SlabHeap *heap) {
             je::sdallocx(block, bytes, je::no_tcache_flag);
             heap->cached_bytes -= bytes;
             heap->account.give(bytes);
-            heap->released += bytes;
+            heap->give(bytes);
         }
         heap->cached[i] = kept;
     }

@@ -112,7 +112,7 @@ void release_slab(SlabHeap *heap, Slab *slab) {
     je::sdallocx(memory, size, je::align_flag(size) | je::no_tcache_flag);
     --heap->slab_count;
     heap->account.give(size);
-    heap->released += size;
+    heap->give(size);
 }
 
 void release_empty(SlabHeap *heap) {
@@ -123,10 +123,10 @@ void release_empty(SlabHeap *heap) {
 }
 
 void purge(SlabHeap *heap) {
-    if (!heap->source.owns_arena()) return;
     heap->source.purge();
     heap->purged += heap->released;
     heap->released = 0;
+    heap->largest_released = 0;
 }
 
 // Live memory falls while a sweep goes on, so at each slab that empties the excess is worked off whole.
@@ -139,7 +139,7 @@ void retain_some(SlabHeap *heap) {
         const std::size_t live = heap->account.footprint() - idle;
         const std::size_t budget = std::max(live / 100 * heap->retain, min_retained);
         if (idle <= budget) {
-            if (heap->released > budget - idle + purge_step) purge(heap);
+            if (heap->released > budget - idle + purge_step && heap->source.owns_arena()) purge(heap);
             return;
         }
         if (heap->empty_count > 0) {
@@ -297,6 +297,7 @@ bool take(SlabHeap *heap, std::size_t bytes) {
     }
     const std::size_t limit = heap->account.limit();
     if (bytes > limit || heap->account.footprint() > limit - bytes) reclaim(heap);
+    if (heap->account.must_purge(bytes, heap->released)) purge(heap);
     return heap->account.take(bytes);
 }
 
@@ -336,10 +337,8 @@ JEMALLOC_LUA_TOUCHES_FREED std::size_t slab_trim(SlabHeap *heap) {
     }
     reclaim(heap);
     const std::size_t freed = before - heap->account.footprint();
-    heap->source.purge();
-    heap->purged += heap->released;
     const std::size_t bytes = std::max(freed, heap->released);
-    heap->released = 0;
+    purge(heap);
     return bytes;
 }
 
