@@ -4,7 +4,6 @@
 #include <link.h>
 
 #include <atomic>
-#include <cstdarg>
 #include <cstdint>
 #include <cstdio>
 
@@ -127,14 +126,8 @@ bool serve(const HostLua &lua) {
     return false;
 }
 
-void tell(const char *format, ...) {
-    if (!environment_settings().verbose) return;
-    char text[256];
-    va_list args;
-    va_start(args, format);
-    std::vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    std::fprintf(stderr, "jemalloc_lua: %s\n", text);
+void tell(const char *text) {
+    if (environment_settings().verbose) std::fprintf(stderr, "jemalloc_lua: %s\n", text);
 }
 
 }  // namespace jemalloc_lua

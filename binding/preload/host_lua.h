@@ -32,6 +32,6 @@ HostLua find_lua(const void *caller);
 bool serve(const HostLua &lua);
 
 // A line on stderr for the user, where JEMALLOC_LUA_CONF has verbose:true.
-[[gnu::format(printf, 1, 2)]] void tell(const char *format, ...);
+void tell(const char *text);
 
 }  // namespace jemalloc_lua

@@ -9,6 +9,8 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 
 #include "host_lua.h"
 #include "jemalloc_lua.h"
@@ -29,6 +31,19 @@ namespace {
 // LJ_ALLOCF_INTERNAL, by which lua_newstate() is asked for LuaJIT's own allocator (lj_state.h).
 bool is_internal(lua_Alloc f) {
     return reinterpret_cast<std::uintptr_t>(f) == std::uintptr_t{1237} << 4;
+}
+
+std::atomic<bool> reached{false};
+
+// Where Lua is linked into the program itself, nothing comes here, and there is nothing else to tell it by.
+// Only who asks for it is told, lest every shell that starts a host reads the options.
+[[gnu::destructor]] void tell_if_not_reached() {
+    const char *conf = std::getenv("JEMALLOC_LUA_CONF");
+    if (reached || conf == nullptr || std::strstr(conf, "verbose:true") == nullptr) return;
+    char text[160];
+    std::snprintf(text, sizeof text, "%s asked for no state: it has no Lua, or one linked into itself",
+                  program_invocation_short_name);
+    tell(text);
 }
 
 // A state of ours in *L, null when out of memory; false where the host's Lua has to make one.
@@ -56,6 +71,7 @@ bool make_state(const HostLua &lua, lua_State **L) {
 extern "C" {
 
 JEMALLOC_LUA_API lua_State *luaL_newstate(void) {
+    reached = true;
     const HostLua lua = find_lua(__builtin_return_address(0));
     lua_State *L = nullptr;
     if (lua.luaL_newstate == nullptr) {
@@ -67,6 +83,7 @@ JEMALLOC_LUA_API lua_State *luaL_newstate(void) {
 
 // jemalloc_lua_newstate() comes through here too, with an allocator that is not the internal one.
 JEMALLOC_LUA_API lua_State *lua_newstate(lua_Alloc f, void *ud) {
+    reached = true;
     const HostLua lua = find_lua(__builtin_return_address(0));
     lua_State *L = nullptr;
     if (lua.lua_newstate == nullptr) {

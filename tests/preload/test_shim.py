@@ -64,6 +64,15 @@ class Shim(unittest.TestCase):
     def test_a_program_without_lua_runs_as_before(self):
         self.assertEqual(self.output("sh", "-c", "echo $((6 * 7))"), ["42"])
 
+    def test_verbose_names_a_program_that_asks_for_no_state(self):
+        done = under_shim("true", options=["--verbose"])
+        self.assertEqual((done.returncode, done.stdout), (0, ""))
+        self.assertEqual(done.stderr, "jemalloc_lua: true asked for no state: it has no Lua, or one linked "
+                                      "into itself\n")
+
+    def test_verbose_is_silent_where_all_is_well(self):
+        self.assertEqual(under_shim(HOST, "close", options=["--verbose"]).stderr, "")
+
     def test_only_the_public_names_are_exported(self):
         symbols = subprocess.run(["nm", "-D", "--defined-only", SHIM], capture_output=True, text=True, check=True)
         names = {line.split()[-1].split("@")[0] for line in symbols.stdout.splitlines()}
