@@ -179,7 +179,7 @@ bool parse_trace(const std::vector<unsigned char> &bytes, Trace &trace, std::str
     trace = {};
     why.clear();
     if (bytes.size() < sizeof magic || std::memcmp(bytes.data(), magic, sizeof magic - 1) != 0) {
-        why = "not a recording made by --jemalloc-record";
+        why = "not a recording of allocations";
         return false;
     }
     if (bytes[7] != magic[7]) {

@@ -78,7 +78,7 @@ TEST_F(Recording, CutAtAnyByteIsReadUpToItsLastWholeRecord) {
         std::string why;
         if (length < 8) {
             EXPECT_FALSE(parse_trace(part, trace, why)) << length;
-            EXPECT_EQ(why, "not a recording made by --jemalloc-record");
+            EXPECT_EQ(why, "not a recording of allocations");
             continue;
         }
         ASSERT_TRUE(parse_trace(part, trace, why)) << length << ": " << why;
@@ -121,7 +121,7 @@ TEST_F(Recording, OfAnotherVersionOrKindIsNamedSo) {
     EXPECT_EQ(why, "a recording of version 9; this program reads version 1");
     bytes[0] = '#';
     EXPECT_FALSE(parse_trace(bytes, trace, why));
-    EXPECT_EQ(why, "not a recording made by --jemalloc-record");
+    EXPECT_EQ(why, "not a recording of allocations");
     EXPECT_FALSE(read_trace("/nonexistent/file", trace, why));
     EXPECT_EQ(why, "No such file or directory");
 }
