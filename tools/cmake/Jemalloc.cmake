@@ -1,8 +1,7 @@
 # The target jemalloc_lua_jemalloc: the jemalloc that this build runs on.
 #
 # bundled: built from the release tarball, which is verified by its hash, with a prefix of our own and its
-# symbols hidden, so that the host's malloc is left alone and nothing clashes. Without cache_oblivious, which
-# adds a page to each large region: slabs then lie side by side, and their pages are returned together. The tarball is looked for in
+# symbols hidden, so that the host's malloc is left alone and nothing clashes. The tarball is looked for in
 # JEMALLOC_LUA_TARBALL (CMake or environment) and in the cache that tools/setup fills.
 
 add_library(jemalloc_lua_jemalloc INTERFACE)
