@@ -17,6 +17,10 @@ class CheckedDeathTest : public testing::Test {
         alloc_ = jemalloc_lua_heap_alloc(heap_.get());
     }
 
+    void SetUp() override {
+        if (test::thread_sanitized) GTEST_SKIP() << "no death tests under ThreadSanitizer";
+    }
+
     unsigned char *get(std::size_t size) {
         return static_cast<unsigned char *>(alloc_(heap_.get(), nullptr, 0, size));
     }

@@ -83,6 +83,10 @@ int copies() {
 
 class Scrub : public test::FrontAndArena {
   protected:
+    void SetUp() override {
+        if (test::thread_sanitized) GTEST_SKIP() << "ThreadSanitizer's shadow is too large to search";
+    }
+
     // Blocks of every kind that hold the secret.
     static constexpr const char *hide = R"(
         local s = secret()

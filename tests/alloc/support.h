@@ -20,12 +20,27 @@
 #endif
 #endif
 
+#if defined(__SANITIZE_THREAD__)
+#define JEMALLOC_LUA_TEST_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define JEMALLOC_LUA_TEST_TSAN 1
+#endif
+#endif
+
 namespace test {
 
 #ifdef JEMALLOC_LUA_TEST_SANITIZED
 inline constexpr bool sanitized = true;
 #else
 inline constexpr bool sanitized = false;
+#endif
+
+// ThreadSanitizer's shadow is part of a process's memory, and death tests end without a word under it.
+#ifdef JEMALLOC_LUA_TEST_TSAN
+inline constexpr bool thread_sanitized = true;
+#else
+inline constexpr bool thread_sanitized = false;
 #endif
 
 inline constexpr std::size_t K = 1024;
