@@ -221,6 +221,8 @@ void *refill(SlabHeap *heap, unsigned class_index);
 void *slab_event(SlabHeap *heap, Slab *slab, Block *block, std::size_t size);
 // Memory from the nursery, or null.
 void *nursery_bump(SlabHeap *heap, std::size_t size);
+// Gives back what is idle beyond `retain`: after a slab has emptied or a region went back to jemalloc.
+void retain_some(SlabHeap *heap);
 // Empties caches, so that a request that does not fit the limit may fit after all.
 void reclaim(SlabHeap *heap);
 std::size_t slab_trim(SlabHeap *heap);
@@ -232,8 +234,6 @@ void *large_free(SlabHeap *heap, void *ptr, std::size_t size);  // null
 // Between any two sizes of which at least one is large. Null: not enough memory, the block is as before.
 void *large_resize(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_t new_size);
 void flush_cached(SlabHeap *heap);
-// After a region went back to jemalloc: whether the arena is to be purged.
-void large_freed(SlabHeap *heap);
 
 // Counts bytes against the limit, emptying caches where that helps.
 bool take(SlabHeap *heap, std::size_t bytes);

@@ -112,16 +112,12 @@ bool move_pages(void *from, std::size_t old_bytes, void *to, std::size_t new_byt
     return true;
 }
 
+// For a block that can't grow in place.
 void *grow_huge(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_t new_size) {
     const std::size_t old_bytes = je::size_class(old_size);
     const std::size_t new_bytes = je::size_class(new_size);
     // No page is held twice, so only the difference counts.
     if (!take(heap, new_bytes - old_bytes)) return nullptr;
-    const int flags = heap->source.flags() | region_flags(heap, new_size);
-    if (je::xallocx(ptr, new_bytes, 0, flags) == new_bytes) {
-        heap->large_bytes += new_bytes - old_bytes;
-        return ptr;
-    }
     void *moved = region_alloc(heap, new_size, new_bytes);
     if (moved == nullptr) {
         heap->account.give(new_bytes - old_bytes);
@@ -201,7 +197,7 @@ bool resize_in_place(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_
     if (!nursery && (!is_cached_size(heap, size) || !room_in_cache(heap, bytes))) {
         region_free(heap, ptr, size, bytes);
         heap->account.give(bytes);
-        large_freed(heap);
+        retain_some(heap);
         return nullptr;
     }
     if (!nursery) {

@@ -129,27 +129,6 @@ void purge(SlabHeap *heap) {
     heap->largest_released = 0;
 }
 
-// Live memory falls while a sweep goes on, so at each slab that empties the excess is worked off whole.
-// `retain` bounds what is kept idle: empty slabs, freed larger blocks, and pages that jemalloc holds of this
-// heap's and that have not been used again.
-void retain_some(SlabHeap *heap) {
-    const std::size_t size = heap->slab_size();
-    for (;;) {
-        const std::size_t idle = heap->empty_count * size + heap->cached_bytes;
-        const std::size_t live = heap->account.footprint() - idle;
-        const std::size_t budget = std::max(live / 100 * heap->retain, min_retained);
-        if (idle <= budget) {
-            if (heap->released > budget - idle + purge_step && heap->source.owns_arena()) purge(heap);
-            return;
-        }
-        if (heap->empty_count > 0) {
-            release_empty(heap);
-        } else {
-            flush_cached(heap);
-        }
-    }
-}
-
 void make_empty(SlabHeap *heap, Slab *slab) {
     slab->state = SlabState::empty;
     heap->empty.push_back(slab);
@@ -301,8 +280,25 @@ bool take(SlabHeap *heap, std::size_t bytes) {
     return heap->account.take(bytes);
 }
 
-void large_freed(SlabHeap *heap) {
-    retain_some(heap);
+// Live memory falls while a sweep goes on, so at each slab that empties the excess is worked off whole.
+// `retain` bounds what is kept idle: empty slabs, freed larger blocks, and pages that jemalloc holds of this
+// heap's and that have not been used again.
+void retain_some(SlabHeap *heap) {
+    const std::size_t size = heap->slab_size();
+    for (;;) {
+        const std::size_t idle = heap->empty_count * size + heap->cached_bytes;
+        const std::size_t live = heap->account.footprint() - idle;
+        const std::size_t budget = std::max(live / 100 * heap->retain, min_retained);
+        if (idle <= budget) {
+            if (heap->released > budget - idle + purge_step && heap->source.owns_arena()) purge(heap);
+            return;
+        }
+        if (heap->empty_count > 0) {
+            release_empty(heap);
+        } else {
+            flush_cached(heap);
+        }
+    }
 }
 
 void reclaim(SlabHeap *heap) {
