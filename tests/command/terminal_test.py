@@ -60,6 +60,7 @@ class Interactive(unittest.TestCase):
             terminal.wait_for(">> ")
             terminal.type("print('n'..i) end\n")
             terminal.wait_for("n1\r\nn2\r\n")
+            terminal.wait_for("> ")  # before the prompt the terminal would swallow the end of file
             terminal.type("\x04")
             self.assertEqual(terminal.process.wait(timeout=60), 0)
 
