@@ -7,6 +7,7 @@
 #include <jemalloc_lua.h>
 
 #include <lauxlib.h>
+#include <luajit.h>
 #include <lualib.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -98,10 +99,20 @@ static void test_states_before_fork(void) {
     for (i = 0; i < 2; ++i) await(children[i]);
 }
 
+/*
+ * The compiler is off: LuaJIT registers each trace with libgcc's unwinder, whose lock a child inherits as
+ * some other thread held it, and waits for it for ever (LuaJIT on its own allocator does so too).
+ */
+static lua_State *open_interpreter(void) {
+    lua_State *L = open_state();
+    luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
+    return L;
+}
+
 static void *make_states(void *unused) {
     (void)unused;
     while (!atomic_load(&stop)) {
-        lua_State *L = open_state();
+        lua_State *L = open_interpreter();
         run(L, "local t = {} for i = 1, 2000 do t[i] = {i} end");
         jemalloc_lua_trim(L);
         jemalloc_lua_close(L);
@@ -121,7 +132,7 @@ static void test_fork_among_threads(void) {
         if (child == 0) {
             int k;
             for (k = 0; k < 5; ++k) {
-                lua_State *L = open_state();
+                lua_State *L = open_interpreter();
                 run(L, "local t = {} for i = 1, 20000 do t[i] = {i} end");
                 jemalloc_lua_close(L);
             }
