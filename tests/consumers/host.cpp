@@ -20,7 +20,7 @@ int main() {
     stats.size = sizeof stats;
     if (jemalloc_lua_get_stats(L.get(), &stats) != 0) return 4;
     std::string text(4096, '\0');
-    text.resize(static_cast<std::size_t>(jemalloc_lua_stats_format(&stats, 1, text.data(), text.size())));
+    text.resize(static_cast<std::size_t>(jemalloc_lua_stats_format(&stats, 1, &text[0], text.size())));
     std::cout << text << '\n';
     return stats.refusals > 0 && stats.peak <= options.limit ? 0 : 5;
 }

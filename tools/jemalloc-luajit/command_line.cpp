@@ -99,6 +99,13 @@ class Reader {
             line_.stats = format == "json" ? Stats::json : Stats::table;
             return Verdict::good;
         }
+        if (name == "--jemalloc-record") {
+            line_.record = value(glued);
+            if (line_.record == nullptr || *line_.record == '\0') {
+                return misuse("--jemalloc-record takes the name of a file to write");
+            }
+            return Verdict::good;
+        }
         if (name == "--jemalloc-allocator") {
             const char *choice = value(glued);
             return allocator(choice == nullptr ? "" : choice);
@@ -109,7 +116,8 @@ class Reader {
             return Verdict::good;
         }
         return misuse("unknown option " + std::string(name) +
-                      "; there are --jemalloc, --jemalloc-stats, --jemalloc-allocator and --jemalloc-help");
+                      "; there are --jemalloc, --jemalloc-stats, --jemalloc-record, --jemalloc-allocator "
+                      "and --jemalloc-help");
     }
 
     const char *value(const char *glued) { return glued != nullptr ? glued : line_.argv[++at_]; }
@@ -170,6 +178,7 @@ void print_usage(const char *program) {
                  "  -         Execute stdin and stop handling options.\n"
                  "  --jemalloc CONF            Set heap options, as in front:slab,limit:64M.\n"
                  "  --jemalloc-stats[=json]    Print the heap's statistics on stderr at exit.\n"
+                 "  --jemalloc-record FILE     Record every request, for tools/replay.\n"
                  "  --jemalloc-allocator NAME  heap (this library's), builtin (LuaJIT's) or system.\n"
                  "  --jemalloc-help            Show every heap option.\n");
 }

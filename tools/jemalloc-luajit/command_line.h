@@ -41,7 +41,8 @@ struct CommandLine {
     std::vector<const char *> conf;  // --jemalloc
     Allocator allocator = Allocator::heap;
     Stats stats = Stats::none;
-    bool help = false;  // --jemalloc-help
+    const char *record = nullptr;  // --jemalloc-record: the file
+    bool help = false;             // --jemalloc-help
 };
 
 enum class Verdict {

@@ -9,13 +9,13 @@
 #include <lua.hpp>
 #include <string>
 
+#include "at_exit.h"
 #include "call.h"
 #include "command_line.h"
 #include "interactive.h"
 #include "jemalloc_lua.h"
 #include "jit_commands.h"
 #include "new_state.h"
-#include "stats_at_exit.h"
 
 namespace jemalloc_lua::command {
 namespace {
@@ -92,7 +92,7 @@ int run_script(lua_State *L, char **words) {
 
 // All that runs in the state, in protected mode. Returns a status.
 int run(lua_State *L, const CommandLine &line) {
-    print_stats_at_exit(L, line.stats);
+    prepare_exit(L, line);
     if (line.ignore_environment) {
         lua_pushboolean(L, 1);
         lua_setfield(L, LUA_REGISTRYINDEX, "LUA_NOENV");  // the libraries look at it
@@ -176,10 +176,18 @@ int main(int argc, char **argv) {
         message(why.c_str());
         return EXIT_FAILURE;
     }
+    if (line.record != nullptr) {
+        if (const int error = start_recording(L, line.record)) {
+            message((std::string("--jemalloc-record: ") + line.record + ": " + std::strerror(error)).c_str());
+            jemalloc_lua_close(L);
+            return exit_misuse;
+        }
+    }
     Job job{&line, 0};
     const int status = report(L, lua_cpcall(L, run_protected, &job));
+    const bool recorded = stop_recording();
     jemalloc_lua_close(L);
-    return status != 0 || job.status != 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+    return status != 0 || job.status != 0 || !recorded ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 }  // namespace

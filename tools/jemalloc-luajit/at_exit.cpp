@@ -2,18 +2,25 @@
 // A userdata with a finalizer hears of the first, atexit() of the second. The userdata is the state's first,
 // so its finalizer is the last: other finalizers' work is in the figures.
 
-#include "stats_at_exit.h"
+#include "at_exit.h"
 
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <string>
 
+#include "call.h"
 #include "jemalloc_lua.h"
+#include "record.h"
 
 namespace jemalloc_lua::command {
 namespace {
 
-lua_State *reported = nullptr;  // null before, and again when the report is made
+// Each is null before, and again when it is done.
+lua_State *recorded = nullptr;
+const char *recording = nullptr;  // its file
+lua_State *reported = nullptr;
+
 bool as_json = false;
 
 void print_stats() {
@@ -30,24 +37,48 @@ void print_stats() {
     reported = nullptr;
 }
 
-int finalize(lua_State *) {
+// In this order: a state is ours again when its recording has ended.
+void end_state() {
+    stop_recording();
     print_stats();
+}
+
+int finalize(lua_State *) {
+    end_state();
     return 0;
 }
 
 }  // namespace
 
-void print_stats_at_exit(lua_State *L, Stats format) {
-    if (format == Stats::none) return;
-    as_json = format == Stats::json;
+int start_recording(lua_State *L, const char *path) {
+    const int error = jemalloc_lua_record_start(L, path);
+    if (error == 0) {
+        recorded = L;
+        recording = path;
+    }
+    return error;
+}
+
+bool stop_recording() {
+    if (recorded == nullptr) return true;
+    const int error = jemalloc_lua_record_stop(recorded);
+    recorded = nullptr;
+    if (error != 0)
+        message((std::string("--jemalloc-record: ") + recording + ": " + std::strerror(error)).c_str());
+    return error == 0;
+}
+
+void prepare_exit(lua_State *L, const CommandLine &line) {
+    if (line.stats == Stats::none && recorded == nullptr) return;
+    as_json = line.stats == Stats::json;
     lua_newuserdata(L, 0);
     lua_createtable(L, 0, 1);
     lua_pushcfunction(L, finalize);
     lua_setfield(L, -2, "__gc");
     lua_setmetatable(L, -2);
-    lua_setfield(L, LUA_REGISTRYINDEX, "jemalloc_lua.stats_at_exit");
-    reported = L;
-    std::atexit(print_stats);
+    lua_setfield(L, LUA_REGISTRYINDEX, "jemalloc_lua.at_exit");
+    if (line.stats != Stats::none) reported = L;
+    std::atexit(end_state);
 }
 
 }  // namespace jemalloc_lua::command
