@@ -51,6 +51,7 @@ string(SUBSTRING "${key}" 0 8 key)
 set(folder "${JEMALLOC_LUA_DEPS_DIR}/jemalloc-${jemalloc_version}-${key}")
 set(output "${PROJECT_BINARY_DIR}/jemalloc")
 set(JEMALLOC_LUA_JEMALLOC_OBJECT "${output}/jemalloc.o")
+set(JEMALLOC_LUA_JEMALLOC_COPYING "${folder}/source/COPYING")
 add_custom_command(
   OUTPUT "${JEMALLOC_LUA_JEMALLOC_OBJECT}" "${output}/libjemalloc.a"
   COMMAND ${CMAKE_CURRENT_LIST_DIR}/build-jemalloc "${tarball}" "${folder}" "${output}" "${MAKE_PROGRAM}"

@@ -8,10 +8,11 @@ list(FILTER cxx_runtime INCLUDE REGEX "^(stdc|c)[+][+]$")
 list(REMOVE_DUPLICATES cxx_runtime)
 target_link_libraries(jemalloc_lua_static INTERFACE $<INSTALL_INTERFACE:${cxx_runtime}>)
 
-install(FILES ${PROJECT_SOURCE_DIR}/alloc/include/jemalloc_lua.h TYPE INCLUDE)
-install(TARGETS jemalloc_lua jemalloc_lua_static EXPORT jemalloc_lua)
+install(FILES ${PROJECT_SOURCE_DIR}/alloc/include/jemalloc_lua.h TYPE INCLUDE COMPONENT dev)
+install(TARGETS jemalloc_lua jemalloc_lua_static EXPORT jemalloc_lua
+        LIBRARY COMPONENT runtime NAMELINK_COMPONENT dev ARCHIVE COMPONENT dev)
 install(EXPORT jemalloc_lua NAMESPACE jemalloc_lua:: FILE jemalloc_luaTargets.cmake
-        DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/jemalloc_lua)
+        DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/jemalloc_lua COMPONENT dev)
 
 configure_package_config_file(
   ${CMAKE_CURRENT_LIST_DIR}/jemalloc_luaConfig.cmake.in ${PROJECT_BINARY_DIR}/jemalloc_luaConfig.cmake
@@ -20,11 +21,11 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/jemalloc_luaConfigVersion
                                  COMPATIBILITY SameMajorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/jemalloc_luaConfig.cmake
               ${PROJECT_BINARY_DIR}/jemalloc_luaConfigVersion.cmake
-        DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/jemalloc_lua)
+        DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/jemalloc_lua COMPONENT dev)
 
 if(JEMALLOC_LUA_JEMALLOC STREQUAL "system")
   set(requires_private "Requires.private: jemalloc")
 endif()
 file(RELATIVE_PATH pc_to_prefix "${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig" "${CMAKE_INSTALL_PREFIX}")
 configure_file(${CMAKE_CURRENT_LIST_DIR}/jemalloc_lua.pc.in ${PROJECT_BINARY_DIR}/jemalloc_lua.pc @ONLY)
-install(FILES ${PROJECT_BINARY_DIR}/jemalloc_lua.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+install(FILES ${PROJECT_BINARY_DIR}/jemalloc_lua.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT dev)
