@@ -188,6 +188,7 @@ TEST(StatsFormat, WritesAsSnprintfDoes) {
 // ---- Trim
 
 TEST_P(Statistics, TrimGivesUnusedMemoryBack) {
+    if (test::thread_sanitized) GTEST_SKIP() << "ThreadSanitizer's shadow stays";
     const State one = state();
     const std::size_t start = test::resident_bytes();
     EXPECT_EQ("", run(one.get(), "kept = {} for i = 1, 400000 do kept[i] = {i} end"));
