@@ -59,6 +59,7 @@ void *obtain(DirectHeap *heap, std::size_t size) {
     if (ptr == nullptr) [[unlikely]]
         return refuse(heap, bytes);
     heap->note_first(ptr, size);
+    ++heap->requests;
     heap->source.grow(heap->account.footprint());
     return ptr;
 }
@@ -106,6 +107,7 @@ void release(DirectHeap *heap, void *ptr, std::size_t size) {
         heap->odd_sizes = true;  // Lua does not expect that a block can't shrink
         return ptr;
     }
+    ++heap->requests;
     std::memcpy(moved, ptr, old_size < new_size ? old_size : new_size);
     release(heap, ptr, old_size);
     heap->source.grow(heap->account.footprint());

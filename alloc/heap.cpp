@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "stats_file.h"
+
 namespace jemalloc_lua {
 
 // ---- Account
@@ -30,7 +32,13 @@ void Account::set_limits(std::size_t limit, std::size_t soft_limit) {
     limit_ = limit == 0 ? SIZE_MAX : limit;
     soft_limit_ = soft_limit == 0 ? SIZE_MAX : soft_limit;
     next_push_ = soft_limit_;
-    watermark_ = std::min(limit_, next_push_);
+    set_marks();
+    show();
+}
+
+void Account::set_marks() {
+    watermark_ = std::min({limit_, next_push_, shown_high_});
+    low_watermark_ = pushing_ ? SIZE_MAX : shown_low_;
 }
 
 std::size_t Account::push_step() const {
@@ -39,11 +47,35 @@ std::size_t Account::push_step() const {
     return std::max(room / pushes_to_limit, min_push_step);
 }
 
-bool Account::over_watermark(std::size_t bytes) {
+bool Account::take_above(std::size_t bytes) {
     const bool refused = bytes > limit_ || footprint_ > limit_ - bytes;
     if (refused) ++refusals_;
     if (state_ != nullptr && (refused || footprint_ + bytes > next_push_)) push();
+    if (!refused) force(bytes);
+    if (refused || footprint_ > shown_high_) show();
     return !refused;
+}
+
+void Account::below_watermark() {
+    if (pushing_) relax();
+    if (footprint_ < shown_low_) show();
+}
+
+void Account::show_in_file(const jemalloc_lua_heap *heap) {
+    shown_ = heap;
+    shown_low_ = 0;
+    shown_high_ = SIZE_MAX;
+    set_marks();
+    show();
+}
+
+// Next when the footprint has moved by 16 KiB and by one part in 256.
+void Account::show_now() {
+    const std::size_t step = std::max(footprint_ >> 8, std::size_t{16} << 10);
+    shown_low_ = footprint_ - std::min(footprint_, step);
+    shown_high_ = footprint_ + step;
+    set_marks();
+    stats_file::show(shown_);
 }
 
 // Both calls of lua_gc() only set a field of LuaJIT's global state, so they may be made from inside the
@@ -56,7 +88,7 @@ void Account::push() {
         calm_stepmul_ = lua_gc(state_, LUA_GCSETSTEPMUL, pushed_stepmul);
     }
     next_push_ = footprint_ + push_step();
-    watermark_ = std::min(limit_, next_push_);
+    set_marks();
 }
 
 // The footprint falls: the next push comes closer, and below the soft limit the collector is let go.
@@ -69,7 +101,7 @@ void Account::relax() {
         const int now = lua_gc(state_, LUA_GCSETSTEPMUL, calm_stepmul_);
         if (now != pushed_stepmul) lua_gc(state_, LUA_GCSETSTEPMUL, now);
     }
-    watermark_ = std::min(limit_, next_push_);
+    set_marks();
 }
 
 void Account::count(jemalloc_lua_stats *stats) const {
@@ -157,6 +189,15 @@ void Source::set_flags() {
         free_flags_ = je::no_tcache_flag;
     }
     alloc_flags_ = free_flags_ | (thread_arena_ ? 0 : je::arena_flag(arena_));
+}
+
+// ---- The end
+
+void end_with_state(Heap *heap) {
+    if (heap->ended != nullptr) *heap->ended = true;
+    heap->account.detach();
+    stats_file::end(heap);
+    heap->front->destroy(heap);
 }
 
 }  // namespace jemalloc_lua

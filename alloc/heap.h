@@ -21,6 +21,10 @@
 
 namespace jemalloc_lua {
 
+namespace stats_file {
+struct Record;
+}
+
 struct FrontEnd {
     // The allocator function, and the one for a state that is being closed as a whole, whose frees may do
     // nothing; null where single frees can't be skipped.
@@ -42,14 +46,15 @@ extern const FrontEnd checked_front;
 
 // The bytes that a heap holds from jemalloc, and how many it may.
 //
-// `watermark` is the footprint up to which nothing needs to be looked at: the lowest of the hard limit and
-// the next point at which the collector is pushed. One comparison serves both.
+// Between two marks the footprint moves without being looked at. The upper one is the lowest of the hard
+// limit, the next point at which the collector is pushed, and the next at which the statistics are shown
+// anew (stats_file.h); the lower one serves the last two. So each change costs one comparison.
 class Account {
   public:
     // Whether `bytes` more may be held; if so they are counted. Never fails for a heap without limits.
     bool take(std::size_t bytes) {
-        if (footprint_ + bytes > watermark_ && !over_watermark(bytes)) [[unlikely]]
-            return false;
+        if (footprint_ + bytes > watermark_) [[unlikely]]
+            return take_above(bytes);
         force(bytes);
         return true;
     }
@@ -62,8 +67,8 @@ class Account {
 
     void give(std::size_t bytes) {
         footprint_ -= bytes;
-        if (pushing_) [[unlikely]]
-            relax();
+        if (footprint_ < low_watermark_) [[unlikely]]
+            below_watermark();
     }
 
     // Whether, with `bytes` more, what is held and what was given to jemalloc but not to the system would
@@ -75,7 +80,10 @@ class Account {
     }
 
     // Refuses a request for another reason than the limit: jemalloc has no memory.
-    void count_refusal() { ++refusals_; }
+    void count_refusal() {
+        ++refusals_;
+        show();
+    }
 
     void set_limits(std::size_t limit, std::size_t soft_limit);  // bytes, 0: none
     void attach(lua_State *L) { state_ = L; }
@@ -83,26 +91,42 @@ class Account {
     void detach() {
         state_ = nullptr;
         pushing_ = false;
+        set_marks();
+    }
+    // Statistics of this heap, whose account this is, are in the file of live statistics; null: no more.
+    void show_in_file(const jemalloc_lua_heap *heap);
+    // Shows the statistics anew, where they are shown: something has changed, off the allocation path.
+    void show() {
+        if (shown_ != nullptr) [[unlikely]]
+            show_now();
     }
 
     std::size_t footprint() const { return footprint_; }
     std::size_t peak() const { return peak_; }
     std::size_t limit() const { return limit_; }
+    lua_State *state() const { return state_; }
     void count(jemalloc_lua_stats *stats) const;
 
   private:
-    bool over_watermark(std::size_t bytes);
+    bool take_above(std::size_t bytes);
+    void below_watermark();
     void push();
     void relax();
+    void set_marks();
+    void show_now();
     std::size_t push_step() const;
 
     std::size_t footprint_ = 0;
     std::size_t watermark_ = SIZE_MAX;
+    std::size_t low_watermark_ = 0;
     std::size_t peak_ = 0;
     std::size_t limit_ = SIZE_MAX;
     std::size_t soft_limit_ = SIZE_MAX;
-    std::size_t next_push_ = SIZE_MAX;  // soft_limit_, or above it while pushing_
-    lua_State *state_ = nullptr;        // whose collector is pushed; null while it is unknown
+    std::size_t next_push_ = SIZE_MAX;          // soft_limit_, or above it while pushing_
+    lua_State *state_ = nullptr;                // whose collector is pushed; null while it is unknown
+    const jemalloc_lua_heap *shown_ = nullptr;  // whose statistics are in the file of live statistics
+    std::size_t shown_low_ = 0;                 // they are shown anew below this footprint ...
+    std::size_t shown_high_ = SIZE_MAX;         // ... and above this one
     bool pushing_ = false;
     int calm_stepmul_ = 0;  // the collector's speed before it was pushed
     std::uint64_t refusals_ = 0;
@@ -170,7 +194,9 @@ struct jemalloc_lua_heap {
     jemalloc_lua::Account account;
     jemalloc_lua::Source source;
     std::size_t soft_limit_given;
-    std::uint64_t purged = 0;  // bytes given back to the system by retention and by trim
+    std::uint64_t purged = 0;    // bytes given back to the system by retention and by trim
+    std::uint64_t requests = 0;  // blocks handed out, or made ready to be (slab)
+    jemalloc_lua::stats_file::Record *record = nullptr;  // where a file shows the statistics
     bool scrub;
 
     // Set for a heap that a state owns: the free of state_block ends it, and sets *ended if there is one.
@@ -211,10 +237,6 @@ void destroy_header(H *heap) {
 }
 
 // The heap's end by the free of its state block.
-inline void end_with_state(Heap *heap) {
-    if (heap->ended != nullptr) *heap->ended = true;
-    heap->account.detach();
-    heap->front->destroy(heap);
-}
+void end_with_state(Heap *heap);
 
 }  // namespace jemalloc_lua

@@ -4,6 +4,7 @@
 
 #include "options.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <csignal>
@@ -15,13 +16,14 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
 
 namespace jemalloc_lua {
 namespace {
 
 using std::string_view;
 
-enum class Kind { choice, arena, size, power_of_two, multiple_of_16, percent, milliseconds, boolean };
+enum class Kind { choice, arena, size, power_of_two, multiple_of_16, percent, milliseconds, boolean, text };
 
 struct Word {
     string_view name;
@@ -47,6 +49,7 @@ constexpr Word thp_words[] = {{"default", JEMALLOC_LUA_THP_DEFAULT},
                               {}};
 constexpr Word signal_words[] = {{"none", 0}, {"USR1", SIGUSR1}, {"USR2", SIGUSR2}, {}};
 constexpr Word bool_words[] = {{"false", 0}, {"true", 1}, {}};
+constexpr Word no_words[] = {{"none", 0}, {}};
 
 constexpr std::int64_t K = 1024;
 constexpr std::int64_t M = K * K;
@@ -111,6 +114,9 @@ constexpr Spec settings_table[] = {
      "preload: print statistics of all states at exit"},
     {"stats_signal", Kind::choice, FIELD(stats_signal), 0, 0, NSIG, signal_words, "none, USR1 or USR2",
      "preload: print them when this signal comes"},
+    {"stats_file", Kind::text, FIELD(stats_file), 0, 0, 0, no_words,
+     "a path, %p in it is the process id; in quotes (' or \") where it has a comma",
+     "file that shows the states' statistics live"},
 };
 #undef FIELD
 
@@ -139,6 +145,15 @@ void set(Struct &fields, const Spec &spec, std::int64_t value) {
     } else {
         std::memcpy(field, &value, sizeof value);
     }
+}
+
+// A text with its final NUL; false where it is empty or too long.
+bool set_text(Settings &settings, const Spec &spec, string_view text) {
+    if (text.empty() || text.size() >= spec.width) return false;
+    char *field = reinterpret_cast<char *>(&settings) + spec.offset;
+    std::memcpy(field, text.data(), text.size());
+    field[text.size()] = '\0';
+    return true;
 }
 
 bool in_range(const Spec &spec, std::int64_t value) {
@@ -204,6 +219,8 @@ bool read_value(const Spec &spec, string_view text, std::int64_t *value) {
                 return true;
             }
             return read_number(text, value);
+        case Kind::text:
+            break;
     }
     return false;
 }
@@ -261,6 +278,27 @@ int check_together(const Options &options, const Message &say) {
     return 0;
 }
 
+bool is_quote(string_view text) {
+    return text.starts_with('\'') || text.starts_with('"');
+}
+
+// The length of the first pair of conf: up to a comma that is not inside of a value in quotes.
+std::size_t pair_length(string_view conf) {
+    std::size_t from = std::min(conf.find_first_of(":,"), conf.size());
+    if (from < conf.size() && conf[from] == ':' && is_quote(conf.substr(from + 1))) {
+        from = std::min(conf.find(conf[from + 1], from + 2), conf.size());
+    }
+    return std::min(conf.find(',', from), conf.size());
+}
+
+// Takes the quotes off a value that has some; false where they are not closed, or something follows.
+bool unquote(string_view *text) {
+    if (!is_quote(*text)) return true;
+    if (text->find(text->front(), 1) != text->size() - 1) return false;
+    *text = text->substr(1, text->size() - 2);
+    return true;
+}
+
 // Reads one pair into options; into settings as well, where they may be set.
 int read_pair(Options &options, Settings *settings, string_view pair, const Message &say) {
     const std::size_t colon = pair.find(':');
@@ -269,13 +307,20 @@ int read_pair(Options &options, Settings *settings, string_view pair, const Mess
         return say("'%.*s' has no value: options are key:value,key:value", width_of(pair), pair.data());
     }
     const string_view key = pair.substr(0, colon);
-    const string_view text = pair.substr(colon + 1);
+    string_view text = pair.substr(colon + 1);
+    if (!unquote(&text)) {
+        return say("%.*s: %.*s is not a value in quotes: it ends with the quote that it begins with",
+                   width_of(key), key.data(), width_of(text), text.data());
+    }
     std::string keys;
     const auto read = [&](const auto &specs, auto &fields) -> std::optional<int> {
         for (const Spec &spec : specs) {
             keys.append(keys.empty() ? "" : ", ").append(spec.key);
             if (spec.key != key) continue;
             std::int64_t value = 0;
+            if constexpr (std::is_same_v<decltype(fields), Settings &>) {
+                if (spec.kind == Kind::text && set_text(fields, spec, text)) return 0;
+            }
             if (!read_value(spec, text, &value) || !in_range(spec, value)) {
                 return say("%s: '%.*s' is not valid; it takes %s", spec.key.data(), width_of(text),
                            text.data(), spec.takes);
@@ -296,10 +341,10 @@ int read_pair(Options &options, Settings *settings, string_view pair, const Mess
 template <class F>
 int each_pair(string_view conf, F &&f) {
     while (!conf.empty()) {
-        const std::size_t comma = conf.find(',');
-        if (const int status = f(conf.substr(0, comma)); status != 0) return status;
-        if (comma == string_view::npos) break;
-        conf.remove_prefix(comma + 1);
+        const std::size_t length = pair_length(conf);
+        if (const int status = f(conf.substr(0, length)); status != 0) return status;
+        if (length == conf.size()) break;
+        conf.remove_prefix(length + 1);
         if (conf.empty()) return f(conf);
     }
     return 0;

@@ -161,6 +161,7 @@ bool resize_in_place(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_
         }
     }
     const std::size_t bytes = je::size_class(size);
+    ++heap->requests;
     if (is_cached_size(heap, size)) {
         Block *&list = heap->cached[cached_class(size)];
         if (list != nullptr) {

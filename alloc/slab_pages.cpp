@@ -72,6 +72,7 @@ JEMALLOC_LUA_TOUCHES_FREED Block *carve(SlabHeap *heap, Slab *slab) {
     slab->fresh -= count * size;
     slab->carved += count;
     slab->countdown += count;
+    heap->requests += count;
     poison(reinterpret_cast<void *>(at), count * size);
     return first;
 }
@@ -80,6 +81,7 @@ JEMALLOC_LUA_TOUCHES_FREED Block *carve(SlabHeap *heap, Slab *slab) {
 Block *take_blocks(SlabHeap *heap, Slab *slab) {
     if (slab->free != nullptr) {
         Block *blocks = slab->free;
+        heap->requests += slab->carved - slab->countdown;
         slab->free = nullptr;
         slab->countdown = slab->carved;
         return blocks;
@@ -182,6 +184,7 @@ bool next_current(SlabHeap *heap, unsigned class_index) {
         format(heap, slab);
     }
     make_current(heap, slab, class_index);
+    heap->account.show();
     return true;
 }
 
@@ -209,7 +212,10 @@ void each_slab(SlabHeap *heap, F &&f) {
 
 [[gnu::noinline]] JEMALLOC_LUA_TOUCHES_FREED void *refill(SlabHeap *heap, unsigned class_index) {
     const std::size_t size = class_size(class_index);
-    if (void *ptr = nursery_bump(heap, size)) return ptr;
+    if (void *ptr = nursery_bump(heap, size)) {
+        ++heap->requests;
+        return ptr;
+    }
     Block *blocks = nullptr;
     while (heap->current[class_index] == nullptr ||
            (blocks = take_blocks(heap, heap->current[class_index])) == nullptr) {
@@ -231,6 +237,7 @@ void each_slab(SlabHeap *heap, F &&f) {
             slab->countdown = 1;
             block->next = heap->free[index];
             heap->free[index] = block;
+            ++heap->requests;
             break;
         }
         case SlabState::full:
@@ -239,10 +246,12 @@ void each_slab(SlabHeap *heap, F &&f) {
             slab->spare = 0;
             slab->state = SlabState::partial;
             heap->partial[slab->class_index].push_back(slab);
+            heap->account.show();
             break;
         case SlabState::partial:
             heap->partial[slab->class_index].remove(slab);
             make_empty(heap, slab);
+            heap->account.show();
             return nullptr;  // the slab may be gone
         case SlabState::current:
         case SlabState::empty:

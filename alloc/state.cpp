@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "heap.h"
+#include "stats_file.h"
 #include "watch.h"
 
 namespace jemalloc_lua {
@@ -91,6 +92,7 @@ lua_State *create_state(const Options *options) {
         }
 #endif
         if (heap_begun != nullptr) heap_begun(heap);
+        stats_file::begin(heap);
         return L;
     }
     // lua_newstate() has freed all (the heap has ended), or rejected the state block for its address and
@@ -162,7 +164,10 @@ int jemalloc_lua_set_limit(lua_State *L, std::size_t bytes) {
 
 std::size_t jemalloc_lua_trim(lua_State *L) {
     Heap *heap = heap_of(L);
-    return heap == nullptr ? 0 : heap->front->trim(heap);
+    if (heap == nullptr) return 0;
+    const std::size_t bytes = heap->front->trim(heap);
+    heap->account.show();
+    return bytes;
 }
 
 int jemalloc_lua_get_arena(lua_State *L, unsigned *index) {
@@ -173,11 +178,15 @@ int jemalloc_lua_get_arena(lua_State *L, unsigned *index) {
 }
 
 jemalloc_lua_heap *jemalloc_lua_heap_create(const jemalloc_lua_options *options) {
-    return create_heap(options);
+    Heap *heap = create_heap(options);
+    if (heap != nullptr) stats_file::begin(heap);
+    return heap;
 }
 
 void jemalloc_lua_heap_destroy(jemalloc_lua_heap *heap) {
-    if (heap != nullptr) heap->front->destroy(heap);
+    if (heap == nullptr) return;
+    stats_file::end(heap);
+    heap->front->destroy(heap);
 }
 
 lua_Alloc jemalloc_lua_heap_alloc(jemalloc_lua_heap *heap) {

@@ -41,11 +41,20 @@ lua_State *new_system_state() {
     return L;
 }
 
+// The end of the first pair: a comma, but for those in a value in quotes.
+std::size_t pair_end(std::string_view conf) {
+    std::size_t from = conf.find_first_of(":,");
+    if (from == std::string_view::npos || conf[from] == ',') return from;
+    if (++from < conf.size() && (conf[from] == '"' || conf[from] == '\''))
+        from = conf.find(conf[from], from + 1);
+    return conf.find(',', from);
+}
+
 // What of JEMALLOC_LUA_CONF is a heap's option. The library itself reports what is wrong in it.
 void read_environment(std::string_view conf, jemalloc_lua_options *options) {
     if (jemalloc_lua_options_parse(options, conf.data(), nullptr, 0) == 0) return;
     for (;;) {
-        const std::size_t comma = conf.find(',');
+        const std::size_t comma = pair_end(conf);
         jemalloc_lua_options_parse(options, std::string(conf.substr(0, comma)).c_str(), nullptr, 0);
         if (comma == std::string_view::npos) return;
         conf.remove_prefix(comma + 1);
