@@ -98,6 +98,19 @@ void Replay::free_all(const Heap &heap, std::size_t done) {
     }
 }
 
+Ballast::Ballast(const Heap &heap, std::size_t bytes) : heap_(heap), blocks_(bytes / block_size) {
+    for (void *&block : blocks_) {
+        block = heap.request(nullptr, 0, block_size);
+        if (block != nullptr) touch_new(block, block_size);
+    }
+}
+
+Ballast::~Ballast() {
+    for (void *block : blocks_) {
+        if (block != nullptr) heap_.request(block, block_size, 0);
+    }
+}
+
 Floor::Floor(const Trace &trace) : trace_(trace), blocks_(trace.slots) {
     Layout layout;
     std::vector<std::uint64_t> now(trace.slots);

@@ -63,6 +63,24 @@ class Replay {
     std::uint64_t sum_ = 0;  // of what touch_freed() read, so that the reads are made
 };
 
+// Blocks that stay alive while a trace is replayed again and again, as many bytes as the trace has at its
+// peak: what a program keeps from one phase to the next. Without them every replay's end is the end of all
+// data, where a heap that gives memory back does so, and the next replay measures the kernel's page faults.
+class Ballast {
+  public:
+    Ballast(const Heap &heap, std::size_t bytes);
+    ~Ballast();
+    Ballast(const Ballast &) = delete;
+    Ballast &operator=(const Ballast &) = delete;
+    Ballast(Ballast &&) = default;
+
+  private:
+    static constexpr std::size_t block_size = 1024;
+
+    const Heap &heap_;
+    std::vector<void *> blocks_;  // some may be null: fewer then
+};
+
 // The floor: the same replay with every address known beforehand, that is, the loop and the touching alone.
 // Each block lies at the lowest free address of its size class, the densest that a heap without moving can
 // be.

@@ -1,8 +1,8 @@
 // replay FILE [--rounds N] [--json] [ALLOCATOR…]
 //
-// Replays a recording on each allocator in a warm heap, interleaved, and prints ns per request: what the
-// first replay cost in a fresh heap, then the minimum and the median of the others, and the minimum net of
-// the floor.
+// Replays a recording on each allocator, interleaved, and prints ns per request: what the first replay cost
+// in a fresh heap, then the minimum and the median of the others, in a warm heap beside ballast, and the
+// minimum net of the floor.
 
 #include <charconv>
 #include <chrono>
@@ -25,6 +25,7 @@ struct Subject {
     std::string name;
     std::unique_ptr<Allocator> allocator;  // null for the floor
     std::unique_ptr<Heap> heap;
+    std::unique_ptr<Ballast> ballast;
     double cold = 0;         // ns per request of the first replay
     long cold_faults = 0;    // page faults in it
     long warm_faults = 0;    // and in one of the later ones, on average
@@ -177,6 +178,8 @@ int main(int argc, char **argv) {
             if (round == 0) {
                 subject.cold = ns;
                 subject.cold_faults = process_use().minor_faults - faults;
+                if (subject.heap != nullptr)
+                    subject.ballast = std::make_unique<Ballast>(*subject.heap, trace.peak_bytes);
             } else {
                 subject.ns.push_back(ns);
                 subject.warm_faults += (process_use().minor_faults - faults) / rounds;

@@ -1,5 +1,5 @@
 // trace/*: what each workload asked of its allocator, replayed in a warm heap (the first replay is not
-// timed), and the floor: the same with every address known beforehand.
+// timed, and ballast stays alive in the others), and the floor: the same with every address known beforehand.
 
 #include "replay.h"
 #include "suites.h"
@@ -10,7 +10,6 @@ namespace {
 
 template <class Run>
 void measure(benchmark::State &state, const Trace &trace, const Run &run) {
-    run();
     for (auto _ : state) run();
     const auto requests = static_cast<std::int64_t>(trace.requests.size());
     state.SetItemsProcessed(requests * state.iterations());
@@ -23,6 +22,8 @@ void on_allocator(benchmark::State &state, const Workload &workload, const Alloc
     if (trace == nullptr) return state.SkipWithError(why.c_str());
     const auto heap = allocator.make_heap();
     Replay replay(*trace);
+    replay.run(*heap);
+    const Ballast ballast(*heap, trace->peak_bytes);
     measure(state, *trace, [&] { replay.run(*heap); });
 }
 
@@ -31,6 +32,7 @@ void on_floor(benchmark::State &state, const Workload &workload) {
     const auto trace = workload_trace(workload, why);
     if (trace == nullptr) return state.SkipWithError(why.c_str());
     Floor floor(*trace);
+    floor.run();
     measure(state, *trace, [&] { floor.run(); });
 }
 
