@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "bench"))
 sys.dont_write_bytecode = True
 
-from driver import runs, stats, table  # noqa: E402
+from driver import runs, stats, table, textbars  # noqa: E402
 
 
 class Statistics(unittest.TestCase):
@@ -56,6 +56,29 @@ class Tables(unittest.TestCase):
 
     def test_megabytes(self):
         self.assertEqual([table.megabytes(n) for n in (1234567, 12345678, 123456789)], ["1.23", "12.3", "123"])
+
+
+class Picture(unittest.TestCase):
+    RESULTS = {"lua": {
+        "slower": {"builtin": {"time": [1.0]}, "default": {"time": [1.1]}, "mimalloc": {"time": [2.0]}},
+        "half": {"builtin": {"time": [2.0]}, "default": {"time": [1.0]}, "mimalloc": {"time": [1.0]}},
+    }}
+
+    def test_a_bar_is_as_long_as_its_ratio(self):
+        self.assertEqual(textbars.bar(0.5), "█" * 20 + " " * 20 + "│")
+        self.assertEqual(textbars.bar(1 / 320), "▏" + " " * 39 + "│")
+        self.assertEqual(textbars.bar(1.1), "█" * 40 + "╂" + "█" * 3)
+
+    def test_the_best_first_with_the_mean(self):
+        lines = textbars.programs(self.RESULTS).splitlines()
+        self.assertEqual([line.split()[0] for line in lines], ["time,", "half", "slower", "geometric"])
+        self.assertEqual(lines[1].split()[-2:], ["0.50", "0.50"])
+        self.assertEqual(lines[3].split()[-2:], ["0.74", "1.00"])
+        self.assertEqual(len({line.rindex(".") for line in lines[1:]}), 1)
+
+    def test_without_programs_there_is_none(self):
+        with self.assertRaises(runs.Failure):
+            textbars.programs({"op": {}})
 
 
 class Interleaving(unittest.TestCase):
