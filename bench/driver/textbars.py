@@ -22,13 +22,14 @@ def programs(found, beside="mimalloc"):
     if not cases:
         raise Failure("no whole programs (group lua) in these results")
     others = {case: ratio_of(found, "lua", case, "builtin", ours=beside) for case in cases}
-    width = max(map(len, cases))
-    lines = [f"{'time, to built-in':{width}}  {'':{WIDTH}}     this  {beside}"]
+    title, mean = "time, to built-in", "geometric mean"
+    width = max(map(len, [*cases, title, mean]))
+    lines = [f"{title:{width}}  {'':{WIDTH}}     this  {beside}"]
     for case in sorted(cases, key=cases.get):
         other = "" if others[case] is None else f"{others[case]:{len(beside)}.2f}"
         lines.append(f"{case:{width}}  {bar(cases[case]):{WIDTH + 5}}{cases[case]:.2f}  {other}".rstrip())
     means = [f"{stats.geometric_mean(list(cases.values())):.2f}"]
     if None not in others.values():
         means.append(f"{stats.geometric_mean(list(others.values())):{len(beside)}.2f}")
-    lines.append(f"{'geometric mean':{width}}  {'':{WIDTH + 5}}{'  '.join(means)}")
+    lines.append(f"{mean:{width}}  {'':{WIDTH + 5}}{'  '.join(means)}")
     return "\n".join(lines)
