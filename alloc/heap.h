@@ -40,7 +40,9 @@ struct FrontEnd {
 };
 
 extern const FrontEnd slab_front;
-extern const FrontEnd slab_scrub_front;  // options.scrub
+extern const FrontEnd slab_scrub_front;   // options.scrub
+extern const FrontEnd slab_harden_front;  // options.harden
+extern const FrontEnd slab_harden_scrub_front;
 extern const FrontEnd direct_front;
 extern const FrontEnd checked_front;
 

@@ -103,6 +103,8 @@ constexpr Spec table[] = {
      "huge pages for the largest blocks"},
     {"scrub", Kind::boolean, FIELD(scrub), 0, 0, 1, bool_words, "true or false",
      "zero memory when it is freed and when the state closes"},
+    {"harden", Kind::boolean, FIELD(harden), 0, 0, 1, bool_words, "true or false",
+     "slab: end the process upon double free, wrong size, overwritten links"},
 };
 #undef FIELD
 

@@ -4,10 +4,13 @@
 // block), free takes 21 and touches two (the block, its slab's header): gcc 12 -O2, x86-64, from entry to
 // return. Everything else is a tail call of a slow path in slab_pages.cpp or slab_large.cpp. There are no
 // locks and no thread-local storage: a heap belongs to its state.
+//
+// With harden:true, which is an allocator function of its own, each takes 25 or so more; slab_harden.h has
+// them.
 
 #include <cstring>
 
-#include "slab_heap.h"
+#include "slab_harden.h"
 
 namespace jemalloc_lua {
 namespace {
@@ -16,21 +19,27 @@ SlabHeap *heap_from(void *ud) {
     return static_cast<SlabHeap *>(static_cast<Heap *>(ud));
 }
 
+template <bool harden>
 JEMALLOC_LUA_TOUCHES_FREED inline void *small_alloc(SlabHeap *heap, std::size_t size) {
     const unsigned index = class_of(size);
     Block *block = heap->free[index];
     if (block == nullptr) [[unlikely]]
         return refill(heap, index);
-    heap->free[index] = block->next;
+    heap->free[index] = harden ? claim(heap, block, index) : block->next;
     unpoison(block, class_size(index));
     return block;
 }
 
 // Null, so that the call of the slow path can be the function's last.
+template <bool harden>
 JEMALLOC_LUA_TOUCHES_FREED inline void *small_free(SlabHeap *heap, void *ptr, std::size_t size) {
     auto *block = static_cast<Block *>(ptr);
-    Slab *slab = slab_of(heap, ptr);
-    block->next = slab->free;
+    Slab *slab = harden ? disown(heap, ptr, size) : slab_of<false>(heap, ptr);
+    if (harden) {
+        hard_link(hard(heap), ptr, slab->free);
+    } else {
+        block->next = slab->free;
+    }
     slab->free = block;
     poison(ptr, class_size(class_of(size)));
     if (--slab->countdown == 0) [[unlikely]]
@@ -38,8 +47,9 @@ JEMALLOC_LUA_TOUCHES_FREED inline void *small_free(SlabHeap *heap, void *ptr, st
     return nullptr;
 }
 
-template <bool scrub>
+template <bool scrub, bool harden>
 [[gnu::noinline]] void *resize(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_t new_size) {
+    if (harden) verify_live(heap, ptr, old_size);
     if (scrub && new_size < old_size) {
         explicit_bzero(static_cast<char *>(ptr) + new_size, old_size - new_size);
     }
@@ -47,38 +57,43 @@ template <bool scrub>
         return large_resize(heap, ptr, old_size, new_size);
     }
     if (class_of(old_size) == class_of(new_size)) return ptr;
-    void *moved = small_alloc(heap, new_size);
-    // Lua does not expect that a block can't shrink. A block may be larger than its class.
-    if (moved == nullptr) return new_size < old_size ? ptr : nullptr;
+    void *moved = small_alloc<harden>(heap, new_size);
+    if (moved == nullptr) {
+        if (new_size > old_size) return nullptr;
+        // Lua does not expect that a block can't shrink. A block may be larger than its class.
+        if (harden) mark_again(heap, ptr, new_size);
+        return ptr;
+    }
     std::memcpy(moved, ptr, old_size < new_size ? old_size : new_size);
     if (scrub) explicit_bzero(ptr, old_size);
-    small_free(heap, ptr, old_size);
+    small_free<harden>(heap, ptr, old_size);
     return moved;
 }
 
-template <bool scrub>
+template <bool scrub, bool harden>
 void *slab_alloc(void *ud, void *ptr, std::size_t old_size, std::size_t new_size) {
     SlabHeap *heap = heap_from(ud);
     if (ptr == nullptr) {
         // Of size 0 as well, which makes the difference wrap around.
         if (new_size - 1 < heap->small_max) [[likely]]
-            return small_alloc(heap, new_size);
+            return small_alloc<harden>(heap, new_size);
         return large_alloc(heap, new_size);
     }
     if (new_size == 0) {
+        if (scrub && harden) verify_live(heap, ptr, old_size);
         if (scrub) explicit_bzero(ptr, old_size);
         if (old_size - 1 < heap->small_max) [[likely]]
-            return small_free(heap, ptr, old_size);
+            return small_free<harden>(heap, ptr, old_size);
         return large_free(heap, ptr, old_size);
     }
-    return resize<scrub>(heap, ptr, old_size, new_size);
+    return resize<scrub, harden>(heap, ptr, old_size, new_size);
 }
 
 // The state is closing: its slabs go as a whole, so small blocks need not be freed.
-template <bool scrub>
+template <bool scrub, bool harden>
 void *slab_closing(void *ud, void *ptr, std::size_t old_size, std::size_t new_size) {
     if (new_size == 0 && old_size - 1 < heap_from(ud)->small_max && !scrub) return nullptr;
-    return slab_alloc<scrub>(ud, ptr, old_size, new_size);
+    return slab_alloc<scrub, harden>(ud, ptr, old_size, new_size);
 }
 
 // ---- Set-up and teardown
@@ -97,19 +112,38 @@ unsigned nursery_arena(const Options &options) {
     return options.arena == JEMALLOC_LUA_ARENA_THREAD ? thread_arena() : shared_arena();
 }
 
-template <bool scrub>
-Heap *create(const Options &options) {
+void free_nursery(void *memory, std::size_t size, std::size_t slab_size) {
+    je::sdallocx(memory, size, je::align_flag(slab_size) | je::no_tcache_flag);
+}
+
+Heap *create_slab(const FrontEnd &front, const Options &options) {
     const std::size_t size = nursery_size(options);
     if (options.limit != 0 && size > options.limit) return nullptr;
     const unsigned arena = nursery_arena(options);
     void *memory =
         je::mallocx(size, je::align_flag(options.slab) | je::no_tcache_flag | je::arena_flag(arena));
     if (memory == nullptr) return nullptr;
-    shared_taken(arena, size);
     const auto base = reinterpret_cast<std::uintptr_t>(memory);
-    const std::uintptr_t place = base + colour(base) + sizeof(Slab);
-    return new (reinterpret_cast<void *>(place))
-        SlabHeap(scrub ? slab_scrub_front : slab_front, options, size, arena);
+    void *place = reinterpret_cast<void *>(header_end(options.harden != 0, options.slab, base));
+    SlabHeap *heap = nullptr;
+    if (options.harden == 0) {
+        heap = new (place) SlabHeap(front, options, size, arena);
+    } else {
+        auto *hardened = new (place) HardSlabHeap(front, options, size, arena);
+        if (!hardened->start()) {
+            hardened->~HardSlabHeap();
+            free_nursery(memory, size, options.slab);
+            return nullptr;
+        }
+        heap = hardened;
+    }
+    shared_taken(arena, size);
+    return heap;
+}
+
+template <const FrontEnd &front>
+Heap *create(const Options &options) {
+    return create_slab(front, options);
 }
 
 void destroy(Heap *base) {
@@ -118,14 +152,18 @@ void destroy(Heap *base) {
     release_slabs(heap);
     void *memory = reinterpret_cast<void *>(heap->nursery_start);
     const std::size_t size = heap->nursery_end - heap->nursery_start;
-    const int align = je::align_flag(heap->slab_size());
+    const std::size_t slab_size = heap->slab_size();
     const bool scrub = heap->scrub;
     const unsigned arena = heap->nursery_arena;
     const std::size_t given = heap->source.owns_arena() ? size : held;
-    heap->~SlabHeap();
+    if (heap->harden) {
+        hard(heap)->~HardSlabHeap();
+    } else {
+        heap->~SlabHeap();
+    }
     unpoison(memory, size);
     if (scrub) explicit_bzero(memory, size);
-    je::sdallocx(memory, size, align | je::no_tcache_flag);
+    free_nursery(memory, size, slab_size);
     shared_given(arena, given);
 }
 
@@ -146,8 +184,14 @@ void count(const Heap *base, jemalloc_lua_stats *stats) {
 
 }  // namespace
 
-const FrontEnd slab_front = {slab_alloc<false>, slab_closing<false>, create<false>, destroy, trim, count};
-const FrontEnd slab_scrub_front = {slab_alloc<true>, slab_closing<true>, create<true>, destroy, trim, count};
+template <bool scrub, bool harden, const FrontEnd &front>
+constexpr FrontEnd front_end = {
+    slab_alloc<scrub, harden>, slab_closing<scrub, harden>, create<front>, destroy, trim, count};
+
+const FrontEnd slab_front = front_end<false, false, slab_front>;
+const FrontEnd slab_scrub_front = front_end<true, false, slab_scrub_front>;
+const FrontEnd slab_harden_front = front_end<false, true, slab_harden_front>;
+const FrontEnd slab_harden_scrub_front = front_end<true, true, slab_harden_scrub_front>;
 
 SlabHeap::SlabHeap(const FrontEnd &front_end, const Options &options, std::size_t nursery_bytes,
                    unsigned arena)
@@ -157,13 +201,16 @@ SlabHeap::SlabHeap(const FrontEnd &front_end, const Options &options, std::size_
       retain(options.retain),
       nursery_arena(arena),
       huge_min(options.huge_min),
-      thp(options.thp) {
+      thp(options.thp),
+      harden(options.harden != 0) {
+    const std::size_t heap_size = harden ? sizeof(HardSlabHeap) : sizeof(SlabHeap);
     nursery_start = reinterpret_cast<std::uintptr_t>(this) & slab_base;
     nursery_end = nursery_start + nursery_bytes;
-    nursery_low = reinterpret_cast<std::uintptr_t>(slab_at(nursery_start));
-    nursery_fresh = (reinterpret_cast<std::uintptr_t>(this + 1) + 15) & ~std::uintptr_t{15};
+    // Nothing stands in front of a hardened heap that could run over it.
+    nursery_low = harden ? nursery_start : header_start(nursery_start);
+    nursery_fresh = (reinterpret_cast<std::uintptr_t>(this) + heap_size + 15) & ~std::uintptr_t{15};
     for (std::uintptr_t base = nursery_start; base < nursery_end; base += options.slab) {
-        new (slab_at(base)) Slab;
+        new (slab_at(this, base)) Slab;
     }
     account.force(nursery_bytes);
 }

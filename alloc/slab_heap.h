@@ -29,6 +29,9 @@
 //   nursery   one block is free: it goes to heap->free[class] at once   (stays nursery)
 //
 // Blocks in heap->free[] count as used. So used == countdown + spare, for every slab but the nursery's.
+//
+// With harden:true there is more to a slab, and links are not plain: slab_harden.h. The slow paths serve both
+// kinds of heap, and use link() and next_of() from there.
 #pragma once
 
 #include <array>
@@ -182,6 +185,7 @@ struct SlabHeap : Heap {
     std::size_t huge_min;
     int thp;
     bool shrinking = false;  // a block moves into a smaller one: the limit does not stop that
+    bool harden;             // it is a HardSlabHeap, see slab_harden.h
 
     void give(std::size_t bytes) {
         released += bytes;
@@ -201,12 +205,33 @@ constexpr std::uintptr_t colour(std::uintptr_t base) {
     return (base >> 9) & 0xFC0;
 }
 
-inline Slab *slab_at(std::uintptr_t base) {
-    return reinterpret_cast<Slab *>(base + colour(base));
+// What a hardened slab has on both sides of its header.
+inline constexpr std::size_t guard_size = 64;
+
+template <bool harden>
+Slab *slab_at(std::uintptr_t base) {
+    return reinterpret_cast<Slab *>(base + colour(base) + (harden ? guard_size : 0));
 }
 
-inline Slab *slab_of(const SlabHeap *heap, const void *block) {
-    return slab_at(reinterpret_cast<std::uintptr_t>(block) & heap->slab_base);
+template <bool harden>
+Slab *slab_of(const SlabHeap *heap, const void *block) {
+    return slab_at<harden>(reinterpret_cast<std::uintptr_t>(block) & heap->slab_base);
+}
+
+// The same where it is not known which kind of heap it is.
+inline Slab *slab_at(const SlabHeap *heap, std::uintptr_t base) {
+    return heap->harden ? slab_at<true>(base) : slab_at<false>(base);
+}
+
+// Where the bytes of a slab begin and end that are no blocks: its header, and what hardening adds.
+constexpr std::uintptr_t header_start(std::uintptr_t base) {
+    return base + colour(base);
+}
+constexpr std::uintptr_t header_end(bool harden, std::size_t slab_size, std::uintptr_t base) {
+    return header_start(base) + sizeof(Slab) + (harden ? 2 * guard_size + slab_size / 16 : 0);
+}
+inline std::uintptr_t header_end(const SlabHeap *heap, std::uintptr_t base) {
+    return header_end(heap->harden, heap->slab_size(), base);
 }
 
 inline std::uintptr_t base_of(const SlabHeap *heap, const Slab *slab) {

@@ -14,7 +14,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "slab_heap.h"
+#include "slab_harden.h"
 
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
@@ -55,6 +55,7 @@ void advise(const SlabHeap *heap, void *ptr, std::size_t bytes) {
 
 // A region from jemalloc; its bytes have been counted, and are still when it returns null.
 void *region_alloc(SlabHeap *heap, std::size_t size, std::size_t bytes) {
+    if (heap->harden && !reserve_entry(heap)) return nullptr;
     const int flags = heap->source.flags() | region_flags(heap, size);
     void *ptr = je::mallocx(bytes, flags);
     if (ptr == nullptr) {
@@ -65,6 +66,7 @@ void *region_alloc(SlabHeap *heap, std::size_t size, std::size_t bytes) {
         heap->account.count_refusal();
         return nullptr;
     }
+    if (heap->harden) enter_large(heap, ptr, bytes);
     ++heap->large_blocks;
     heap->large_bytes += bytes;
     heap->reuse(bytes);
@@ -75,6 +77,7 @@ void *region_alloc(SlabHeap *heap, std::size_t size, std::size_t bytes) {
 
 // Its bytes stay counted.
 void region_free(SlabHeap *heap, void *ptr, std::size_t size, std::size_t bytes) {
+    if (heap->harden) forget_large(heap, ptr);
     je::sdallocx(ptr, bytes, je::no_tcache_flag | region_flags(heap, size));
     --heap->large_blocks;
     heap->large_bytes -= bytes;
@@ -140,6 +143,7 @@ bool resize_in_place(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_
     if (grows && !take(heap, new_bytes - old_bytes)) return false;
     const bool done =
         je::xallocx(ptr, new_bytes, 0, heap->source.flags() | region_flags(heap, new_size)) == new_bytes;
+    if (done && heap->harden) resize_large(heap, ptr, new_bytes);
     if (done) heap->large_bytes += new_bytes - old_bytes;
     if (grows && !done) heap->account.give(new_bytes - old_bytes);
     if (!grows && done) heap->account.give(old_bytes - new_bytes);
@@ -157,6 +161,7 @@ bool resize_in_place(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_
     if (heap->state_block == nullptr) {
         if (void *ptr = nursery_bump(heap, size)) {
             heap->note_first(ptr, size);
+            if (heap->harden) mark_new(heap, ptr, state_class);
             return ptr;
         }
     }
@@ -166,15 +171,19 @@ bool resize_in_place(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_
         Block *&list = heap->cached[cached_class(size)];
         if (list != nullptr) {
             Block *block = list;
-            list = block->next;
+            list = next_of(heap, block);
             unpoison(block, bytes);
+            if (heap->harden) reuse_large(heap, block, size);
             if (heap->in_nursery(block)) return block;
             heap->cached_bytes -= bytes;
             ++heap->large_blocks;
             heap->large_bytes += bytes;
             return block;
         }
-        if (void *ptr = nursery_bump(heap, bytes)) return ptr;
+        if (void *ptr = nursery_bump(heap, bytes)) {
+            if (heap->harden) mark_new(heap, ptr, class_count + cached_class(size));
+            return ptr;
+        }
     }
     if (!take(heap, bytes)) return nullptr;
     void *ptr = region_alloc(heap, size, bytes);
@@ -188,14 +197,17 @@ bool resize_in_place(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_
 
 [[gnu::noinline]] JEMALLOC_LUA_TOUCHES_FREED void *large_free(SlabHeap *heap, void *ptr, std::size_t size) {
     if (ptr == nullptr) return nullptr;
+    if (heap->harden) verify_live(heap, ptr, size);
     if (heap->ends_with(ptr)) {
         end_with_state(heap);
         return nullptr;
     }
     const std::size_t bytes = je::size_class(size);
     const bool nursery = heap->in_nursery(ptr);
+    const bool keep = nursery || (is_cached_size(heap, size) && room_in_cache(heap, bytes));
+    if (heap->harden && keep) keep_large(heap, ptr);
     if (nursery && (ptr == heap->state_block || !is_cached_size(heap, size))) return nullptr;
-    if (!nursery && (!is_cached_size(heap, size) || !room_in_cache(heap, bytes))) {
+    if (!keep) {
         region_free(heap, ptr, size, bytes);
         heap->account.give(bytes);
         retain_some(heap);
@@ -208,7 +220,7 @@ bool resize_in_place(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_
     }
     auto *block = static_cast<Block *>(ptr);
     Block *&list = heap->cached[cached_class(size)];
-    block->next = list;
+    link(heap, block, list);
     list = block;
     poison(ptr, bytes);
     return nullptr;
@@ -244,12 +256,13 @@ JEMALLOC_LUA_TOUCHES_FREED void flush_cached(SlabHeap *heap) {
     for (unsigned i = 0; i < cached_classes; ++i) {
         Block *kept = nullptr;
         while (Block *block = heap->cached[i]) {
-            heap->cached[i] = block->next;
+            heap->cached[i] = next_of(heap, block);
             if (heap->in_nursery(block)) {
-                block->next = kept;
+                link(heap, block, kept);
                 kept = block;
                 continue;
             }
+            if (heap->harden) forget_large(heap, block);
             const std::size_t bytes = je::sallocx(block, 0);
             unpoison(block, bytes);
             je::sdallocx(block, bytes, je::no_tcache_flag);

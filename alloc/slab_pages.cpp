@@ -4,7 +4,7 @@
 #include <cassert>
 #include <cstring>
 
-#include "slab_heap.h"
+#include "slab_harden.h"
 
 namespace jemalloc_lua {
 namespace {
@@ -22,7 +22,7 @@ constexpr std::size_t purge_step = std::size_t{4} << 20;
 // ---- What holds for a slab; debug builds check it after every slow path
 
 [[maybe_unused]] bool slab_is_valid(const SlabHeap *heap, const Slab *slab) {
-    if (slab != slab_at(base_of(heap, slab))) return false;
+    if (slab != slab_at(heap, base_of(heap, slab))) return false;
     if (slab->state == SlabState::nursery) return slab->countdown == 1 && slab->free == nullptr;
     const std::size_t size = class_size(slab->class_index);
     if (slab->carved * size > heap->slab_size() || slab->used() > slab->carved) return false;
@@ -53,7 +53,7 @@ int slab_flags(const SlabHeap *heap) {
 JEMALLOC_LUA_TOUCHES_FREED Block *carve(SlabHeap *heap, Slab *slab) {
     const auto size = static_cast<std::uint32_t>(class_size(slab->class_index));
     if (slab->fresh - slab->floor < size && slab->floor != 0) {
-        slab->fresh = slab->floor - sizeof(Slab);
+        slab->fresh = static_cast<std::uint32_t>(header_start(base_of(heap, slab)) & ~heap->slab_base);
         slab->floor = 0;
     }
     const std::uint32_t room = (slab->fresh - slab->floor) / size;
@@ -73,6 +73,7 @@ JEMALLOC_LUA_TOUCHES_FREED Block *carve(SlabHeap *heap, Slab *slab) {
     slab->carved += count;
     slab->countdown += count;
     heap->requests += count;
+    if (heap->harden) seal_fresh(heap, first);
     poison(reinterpret_cast<void *>(at), count * size);
     return first;
 }
@@ -91,8 +92,15 @@ Block *take_blocks(SlabHeap *heap, Slab *slab) {
 
 // ---- Slabs of a heap
 
+// A slab whose header decides what comes next.
+Slab *trusted(SlabHeap *heap, Slab *slab) {
+    if (heap->harden) verify_guards(heap, slab);
+    return slab;
+}
+
 Slab *new_slab(SlabHeap *heap) {
     const std::size_t size = heap->slab_size();
+    if (heap->harden && !reserve_entry(heap)) return nullptr;
     if (!take(heap, size)) return nullptr;
     void *memory = je::mallocx(size, slab_flags(heap));
     if (memory == nullptr) {
@@ -103,12 +111,15 @@ Slab *new_slab(SlabHeap *heap) {
     ++heap->slab_count;
     heap->reuse(size);
     heap->source.grow(heap->account.footprint());
-    return new (slab_at(reinterpret_cast<std::uintptr_t>(memory))) Slab;
+    Slab *slab = new (slab_at(heap, reinterpret_cast<std::uintptr_t>(memory))) Slab;
+    if (heap->harden) enter_slab(heap, slab);
+    return slab;
 }
 
 void release_slab(SlabHeap *heap, Slab *slab) {
     const std::size_t size = heap->slab_size();
     void *memory = reinterpret_cast<void *>(base_of(heap, slab));
+    if (heap->harden) forget_slab(heap, slab);
     unpoison(memory, size);
     if (heap->scrub) explicit_bzero(memory, size);
     je::sdallocx(memory, size, je::align_flag(size) | je::no_tcache_flag);
@@ -118,7 +129,7 @@ void release_slab(SlabHeap *heap, Slab *slab) {
 }
 
 void release_empty(SlabHeap *heap) {
-    Slab *slab = heap->empty.first;
+    Slab *slab = trusted(heap, heap->empty.first);
     heap->empty.remove(slab);
     --heap->empty_count;
     release_slab(heap, slab);
@@ -151,8 +162,9 @@ void format(SlabHeap *heap, Slab *slab) {
     slab->spare = 0;
     slab->carved = 0;
     slab->fresh = static_cast<std::uint32_t>(heap->slab_size());
-    const std::uintptr_t header = reinterpret_cast<std::uintptr_t>(slab) & ~heap->slab_base;
-    slab->floor = static_cast<std::uint32_t>(header + sizeof(Slab));
+    const std::uintptr_t base = base_of(heap, slab);
+    slab->floor = static_cast<std::uint32_t>(header_end(heap, base) - base);
+    if (heap->harden) clear_marks(heap, slab);
 }
 
 // The current slab has nothing left.
@@ -171,11 +183,11 @@ void retire_current(SlabHeap *heap, unsigned class_index) {
 bool next_current(SlabHeap *heap, unsigned class_index) {
     Slab *slab = heap->partial[class_index].first;
     if (slab != nullptr) {
-        heap->partial[class_index].remove(slab);
+        heap->partial[class_index].remove(trusted(heap, slab));
     } else {
         slab = heap->empty.last;
         if (slab != nullptr) {
-            heap->empty.remove(slab);
+            heap->empty.remove(trusted(heap, slab));
             --heap->empty_count;
         } else {
             slab = new_slab(heap);
@@ -192,7 +204,7 @@ template <class F>
 void each_slab(SlabHeap *heap, F &&f) {
     const auto each = [&](SlabList &list) {
         while (Slab *slab = list.first) {
-            list.remove(slab);
+            list.remove(trusted(heap, slab));
             f(slab);
         }
     };
@@ -214,15 +226,16 @@ void each_slab(SlabHeap *heap, F &&f) {
     const std::size_t size = class_size(class_index);
     if (void *ptr = nursery_bump(heap, size)) {
         ++heap->requests;
+        if (heap->harden) mark_new(heap, ptr, class_index);
         return ptr;
     }
     Block *blocks = nullptr;
     while (heap->current[class_index] == nullptr ||
-           (blocks = take_blocks(heap, heap->current[class_index])) == nullptr) {
+           (blocks = take_blocks(heap, trusted(heap, heap->current[class_index]))) == nullptr) {
         retire_current(heap, class_index);
         if (!next_current(heap, class_index)) return nullptr;
     }
-    heap->free[class_index] = blocks->next;
+    heap->free[class_index] = heap->harden ? claim(heap, blocks, class_index) : blocks->next;
     assert(slab_is_valid(heap, heap->current[class_index]));
     unpoison(blocks, size);
     return blocks;
@@ -230,12 +243,12 @@ void each_slab(SlabHeap *heap, F &&f) {
 
 [[gnu::noinline]] JEMALLOC_LUA_TOUCHES_FREED void *slab_event(SlabHeap *heap, Slab *slab, Block *block,
                                                               std::size_t size) {
-    switch (slab->state) {
+    switch (trusted(heap, slab)->state) {
         case SlabState::nursery: {
             const unsigned index = class_of(size);
             slab->free = nullptr;
             slab->countdown = 1;
-            block->next = heap->free[index];
+            link(heap, block, heap->free[index]);
             heap->free[index] = block;
             ++heap->requests;
             break;
@@ -267,10 +280,14 @@ void *nursery_bump(SlabHeap *heap, std::size_t size) {
         return reinterpret_cast<void *>(heap->nursery_low);
     }
     std::uintptr_t at = heap->nursery_fresh;
-    const std::uintptr_t base = (at + size - 1) & heap->slab_base;
-    const std::uintptr_t header = base + colour(base);
-    // Step over the header of the slab-sized piece that the block would end in.
-    if (at < header + sizeof(Slab) && header < at + size) at = header + sizeof(Slab);
+    // The next header of a slab-sized piece is stepped over; what does not fit between two is not for here.
+    std::uintptr_t piece = at & heap->slab_base;
+    if (at > header_start(piece)) piece += heap->slab_size();
+    if (piece < heap->nursery_end && at + size > header_start(piece)) {
+        at = header_end(heap, piece);
+        piece += heap->slab_size();
+        if (piece < heap->nursery_end && at + size > header_start(piece)) return nullptr;
+    }
     if (at + size > heap->nursery_end) return nullptr;
     heap->nursery_fresh = at + ((size + 15) & ~std::size_t{15});
     return reinterpret_cast<void *>(at);
@@ -322,13 +339,14 @@ JEMALLOC_LUA_TOUCHES_FREED std::size_t slab_trim(SlabHeap *heap) {
         Block *blocks = heap->free[i];
         heap->free[i] = nullptr;
         while (blocks != nullptr) {
-            Block *next = blocks->next;
-            Slab *slab = slab_of(heap, blocks);
+            Block *next = next_of(heap, blocks);
+            Slab *slab =
+                trusted(heap, slab_at(heap, reinterpret_cast<std::uintptr_t>(blocks) & heap->slab_base));
             if (slab->state == SlabState::nursery) {
-                blocks->next = heap->free[i];
+                link(heap, blocks, heap->free[i]);
                 heap->free[i] = blocks;
             } else {
-                blocks->next = slab->free;
+                link(heap, blocks, slab->free);
                 slab->free = blocks;
                 if (--slab->countdown == 0) slab_event(heap, slab, blocks, class_size(i));
             }
@@ -348,6 +366,7 @@ JEMALLOC_LUA_TOUCHES_FREED std::size_t slab_trim(SlabHeap *heap) {
 }
 
 void release_slabs(SlabHeap *heap) {
+    if (heap->harden) verify_nursery(heap);
     flush_cached(heap);
     each_slab(heap, [&](Slab *slab) { release_slab(heap, slab); });
 }

@@ -19,6 +19,7 @@ namespace {
 const FrontEnd &front_of(const Options &options) {
     switch (options.front) {
         case JEMALLOC_LUA_FRONT_SLAB:
+            if (options.harden != 0) return options.scrub != 0 ? slab_harden_scrub_front : slab_harden_front;
             return options.scrub != 0 ? slab_scrub_front : slab_front;
         case JEMALLOC_LUA_FRONT_CHECKED:
             return checked_front;
@@ -48,7 +49,8 @@ Heap *heap_of(lua_State *L) {
     if (L == nullptr) return nullptr;
     void *ud = nullptr;
     const lua_Alloc f = lua_getallocf(L, &ud);
-    for (const FrontEnd *front : {&slab_front, &slab_scrub_front, &direct_front, &checked_front}) {
+    for (const FrontEnd *front : {&slab_front, &slab_scrub_front, &slab_harden_front,
+                                  &slab_harden_scrub_front, &direct_front, &checked_front}) {
         if (f == front->alloc || f == front->closing) return static_cast<Heap *>(ud);
     }
     return nullptr;

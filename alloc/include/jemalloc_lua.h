@@ -16,7 +16,8 @@
  * before fork() and used after it in both processes.
  *
  * Errors: a function that returns int returns 0 or an errno value; one that returns a pointer returns NULL
- * and sets errno. Nothing throws and nothing aborts, except a heap with front:checked that found damage.
+ * and sets errno. Nothing throws and nothing aborts, except a heap with front:checked or
+ * harden:true that found damage.
  */
 #ifndef JEMALLOC_LUA_H
 #define JEMALLOC_LUA_H
@@ -144,6 +145,12 @@ typedef struct jemalloc_lua_options {
     /* Non-zero: zero all memory of the state when it is closed and each block when it is freed, so that
      * no other tenant of the process ever sees its contents. Default: 0. */
     int scrub;
+
+    /* Slab: non-zero: each free and realloc is held against what the heap knows of the block, and links and
+     * headers are guarded. A double free, a free with another class's size or of what is no block, a write
+     * to the start of a freed block or over a slab's header ends the process (abort) with a line on stderr
+     * that names the block. For states that run what may be wrong or hostile. Default: 0. */
+    int harden;
 } jemalloc_lua_options;
 
 /* Sets every field to its built-in default. JEMALLOC_LUA_CONF is not looked at. */

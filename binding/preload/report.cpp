@@ -153,7 +153,9 @@ struct Watched {
     FrontEnd watched;
 };
 
-Watched fronts[] = {{&slab_front, {}}, {&slab_scrub_front, {}}, {&direct_front, {}}, {&checked_front, {}}};
+Watched fronts[] = {{&slab_front, {}},        {&slab_scrub_front, {}},
+                    {&slab_harden_front, {}}, {&slab_harden_scrub_front, {}},
+                    {&direct_front, {}},      {&checked_front, {}}};
 
 void begun(Heap *heap) {
     for (const Watched &front : fronts) {

@@ -279,6 +279,28 @@ TEST(Heap, WithTheDefaultsNeedsNoOptions) {
     alloc(heap.get(), ptr, 10, 0);
 }
 
+// Where slabs are small, the nursery has room for blocks that are larger than the space between two headers.
+TEST(Heap, BlocksOfANurseryOfSmallSlabsStandClearOfItsHeaders) {
+    const jemalloc_lua_options options = test::options("slab:16K,nursery:1M");
+    const test::Heap heap(jemalloc_lua_heap_create(&options));
+    const lua_Alloc alloc = jemalloc_lua_heap_alloc(heap.get());
+    const auto get = [&](std::size_t size) {
+        return static_cast<unsigned char *>(alloc(heap.get(), nullptr, 0, size));
+    };
+    std::vector<unsigned char *> large;
+    std::vector<unsigned char *> small;
+    for (int i = 0; i < 10; ++i) {
+        large.push_back(get(20 * K));
+        std::memset(large.back(), 0x55, 20 * K);
+        for (int j = 0; j < 20; ++j) small.push_back(get(1000));
+    }
+    for (unsigned char *ptr : small) alloc(heap.get(), ptr, 1000, 0);
+    for (const unsigned char *ptr : large) {
+        EXPECT_TRUE(std::all_of(ptr, ptr + 20 * K, [](unsigned char c) { return c == 0x55; }));
+    }
+    for (unsigned char *ptr : large) alloc(heap.get(), ptr, 20 * K, 0);
+}
+
 // ---- The size classes that are computed inline
 
 TEST(SizeClass, IsWhatJemallocSays) {

@@ -188,7 +188,8 @@ INSTANTIATE_TEST_SUITE_P(
                "default",
                {{"default", "default"}, {"always", "always"}, {"never", "never"}},
                {"", "1", "true", "Always"}},
-           Key{"scrub", "false", {{"true", "true"}, {"false", "false"}}, {"", "1", "0", "yes", "TRUE"}}),
+           Key{"scrub", "false", {{"true", "true"}, {"false", "false"}}, {"", "1", "0", "yes", "TRUE"}},
+           Key{"harden", "false", {{"true", "true"}, {"false", "false"}}, {"", "1", "0", "yes", "TRUE"}}),
     [](const auto &info) { return std::string(info.param.key); });
 
 // ---- The whole text
@@ -197,7 +198,7 @@ TEST(Parse, SetsEveryField) {
     const Options options = test::options(
         "front:checked,arena:thread,tcache:thread,arena_threshold:2M,limit:64M,soft_limit:32M,retain:50,"
         "nursery:128K,slab:16K,small_max:512,huge_min:1M,dirty_decay_ms:5,muzzy_decay_ms:-1,thp:never,"
-        "scrub:true");
+        "scrub:true,harden:true");
     EXPECT_EQ(sizeof options, options.size);
     EXPECT_EQ(JEMALLOC_LUA_FRONT_CHECKED, options.front);
     EXPECT_EQ(JEMALLOC_LUA_ARENA_THREAD, options.arena);
@@ -214,6 +215,7 @@ TEST(Parse, SetsEveryField) {
     EXPECT_EQ(-1, options.muzzy_decay_ms);
     EXPECT_EQ(JEMALLOC_LUA_THP_NEVER, options.thp);
     EXPECT_NE(0, options.scrub);
+    EXPECT_NE(0, options.harden);
 }
 
 TEST(Parse, ChangesNothingForEmptyText) {
@@ -371,9 +373,9 @@ TEST(Format, IsReadBackToTheSameOptions) {
             std::to_string((random() >> 40) * 1024) + ",retain:" + std::to_string(random() % 10001) +
             ",nursery:" + std::to_string(16384 + random() % 9999) +
             ",slab:" + pick("16K", "32K", "64K", "128K", "256K", "512K", "1M") +
-            ",huge_min:" + std::to_string(65536 + random() % 1000000) +
-            ",dirty_decay_ms:" + pick("default", "-1", "0", "123") +
-            ",thp:" + pick("default", "always", "never") + ",scrub:" + pick("true", "false"));
+            ",huge_min:" + std::to_string(65536 + random() % 1000000) + ",dirty_decay_ms:" +
+            pick("default", "-1", "0", "123") + ",thp:" + pick("default", "always", "never") +
+            ",scrub:" + pick("true", "false") + ",harden:" + pick("true", "false"));
         for (const bool all : {false, true}) {
             Options again = defaults();
             ASSERT_EQ("", complaint(&again, format(options, all)));

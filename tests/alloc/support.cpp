@@ -102,7 +102,8 @@ void expect_jemalloc_bytes(std::size_t before) {
 }
 
 std::string FrontAndArena::conf(const std::string &more) const {
-    return "front:" + front() + ",arena:" + arena() + (more.empty() ? "" : "," + more);
+    const std::string chosen = front() == "harden" ? "slab,harden:true" : front();
+    return "front:" + chosen + ",arena:" + arena() + (more.empty() ? "" : "," + more);
 }
 
 Heap FrontAndArena::heap(const std::string &more) const {

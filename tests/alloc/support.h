@@ -1,6 +1,6 @@
 // What all tests of the allocator share: states and heaps that close themselves, Lua programs in one call,
 // memory as the system sees it, and the suite FrontAndArena, whose tests run once for each front end on each
-// kind of arena.
+// kind of arena; the hardened slab is a front end of its own here.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -107,9 +107,9 @@ std::string name_of(const testing::TestParamInfo<FrontArena> &info);
 }  // namespace test
 
 // Runs the tests of a suite that derives from FrontAndArena on all of them.
-#define ON_EVERY_FRONT_AND_ARENA(Suite)                                                    \
-    INSTANTIATE_TEST_SUITE_P(                                                              \
-        , Suite,                                                                           \
-        testing::Combine(testing::Values<std::string>("slab", "direct", "checked"),        \
-                         testing::Values<std::string>("auto", "own", "shared", "thread")), \
+#define ON_EVERY_FRONT_AND_ARENA(Suite)                                                       \
+    INSTANTIATE_TEST_SUITE_P(                                                                 \
+        , Suite,                                                                              \
+        testing::Combine(testing::Values<std::string>("slab", "harden", "direct", "checked"), \
+                         testing::Values<std::string>("auto", "own", "shared", "thread")),    \
         test::name_of)
