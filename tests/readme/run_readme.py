@@ -8,23 +8,32 @@ A fenced block says by its first line what it is:
     ```LANGUAGE file=NAME   is written to NAME
     ```sh run [exit=N]      is run by bash, and must end with N (0)
     ```lua run              is run by PREFIX/bin/jemalloc-luajit
-    ```output               lines that the program before it has to print
+    ```output               lines that the program before it has to print, in this order
 
-PREFIX, an installed prefix, is the variable PREFIX of the shell blocks. Other blocks are left alone.
+With need=NAME,NAME a program, and the output after it, is left out where one of the commands or files is not
+there; it runs on the libraries that the system's packages bring. PREFIX, an installed prefix, and SOURCE, the
+folder of the source, are variables of the shell blocks; port 8080 becomes one that is free. Other blocks are left
+alone.
 """
 
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+SOURCE = Path(__file__).resolve().parent.parent.parent
+PATH = os.environ["PATH"] + ":/usr/sbin"
 FENCE = re.compile(r"^```(\S*)[ \t]*([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def run(command, folder, prefix, expected):
-    env = dict(os.environ, PREFIX=str(prefix))
+def run(command, folder, prefix, settings):
+    env = dict(os.environ, PREFIX=str(prefix), SOURCE=str(SOURCE), PATH=PATH)
+    if "need" in settings:
+        env.pop("LD_LIBRARY_PATH", None)
+    expected = int(settings.get("exit", 0))
     done = subprocess.run(command, cwd=folder, env=env, text=True, timeout=240,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     print(done.stdout, end="")
@@ -35,23 +44,45 @@ def run(command, folder, prefix, expected):
     return done.stdout
 
 
+def missing(names):
+    """The first of the names that is no command and no file."""
+    return next((name for name in names.split(",") if not shutil.which(name, path=PATH) and not Path(name).exists()),
+                None)
+
+
+def check(body, printed):
+    lines = iter(printed.splitlines() if printed is not None else [])
+    for line in body.splitlines():
+        if line not in lines:  # takes the lines up to it
+            sys.exit(f"run_readme: this was not printed, or not in its place: {line}")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 def main():
     if len(sys.argv) != 4:
         sys.exit("usage: run_readme.py FILE PREFIX FOLDER")
-    text = Path(sys.argv[1]).read_text(encoding="utf-8")
+    text = Path(sys.argv[1]).read_text(encoding="utf-8").replace("8080", str(free_port()))
     prefix, folder = Path(sys.argv[2]).resolve(), Path(sys.argv[3])
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
 
-    programs, printed = 0, None
+    programs, printed, skipped = 0, None, False
     for language, words, body in FENCE.findall(text):
         settings = dict(word.partition("=")[::2] for word in words.split())
-        if "file" in settings:
+        absent = missing(settings["need"]) if "need" in settings else None
+        if absent:
+            print(f"--- skipped: {absent} is not installed")
+            skipped = True
+        elif "file" in settings:
             (folder / settings["file"]).write_text(body, encoding="utf-8")
         elif language == "output":
-            for line in body.splitlines():
-                if printed is None or line not in printed.splitlines():
-                    sys.exit(f"run_readme: this was not printed: {line}")
+            if not skipped:
+                check(body, printed)
         elif "run" in settings:
             print(f"--- {language}\n{body}---", flush=True)
             if language == "sh":
@@ -60,7 +91,7 @@ def main():
                 command = [prefix / "bin/jemalloc-luajit", "-e", body]
             else:
                 sys.exit(f"run_readme: can't run {language}; it takes sh and lua")
-            printed = run(command, folder, prefix, int(settings.get("exit", 0)))
+            printed, skipped = run(command, folder, prefix, settings), False
             programs += 1
     if programs == 0:
         sys.exit("run_readme: no program was found")
