@@ -117,13 +117,26 @@ bool serve(const HostLua &lua) {
             tell("this LuaJIT takes no allocator (it was built without GC64): its states keep their own");
             return false;
         }
-        const auto *made = new HostLua(lua);
+        auto *made = new HostLua(lua);
+        made->api = find_api(newstate);
         if (served.compare_exchange_strong(now, made, std::memory_order_acq_rel)) return true;
         delete made;
     }
     if (now->lua_newstate == lua.lua_newstate) return true;
     tell("a second LuaJIT in this process: its states keep their own allocator");
     return false;
+}
+
+// Before there is one that is served, for a host that calls jemalloc_lua_*() itself, any that is seen.
+const HostLua &host_lua() {
+    const HostLua *now = served.load(std::memory_order_acquire);
+    if (now != nullptr) return *now;
+    static const HostLua seen = [] {
+        HostLua lua = find_lua(reinterpret_cast<const void *>(&host_lua));
+        if (lua.is_luajit) lua.api = find_api(reinterpret_cast<const void *>(lua.lua_newstate));
+        return lua;
+    }();
+    return seen;
 }
 
 void tell(const char *text) {
@@ -134,39 +147,32 @@ void tell(const char *text) {
 
 // ---- What the allocator calls of Lua. Hidden by preload.map.
 
-// The Lua that is served; before there is one, for a host that calls jemalloc_lua_*() itself, any that is
-// seen.
-static const jemalloc_lua::HostLua &host() {
-    const jemalloc_lua::HostLua *now = jemalloc_lua::served.load(std::memory_order_acquire);
-    if (now != nullptr) return *now;
-    static const jemalloc_lua::HostLua seen = jemalloc_lua::find_lua(reinterpret_cast<const void *>(&host));
-    return seen;
-}
+using jemalloc_lua::host_lua;
 
 extern "C" {
 
 void lua_close(lua_State *L) {
-    host().lua_close(L);
+    host_lua().lua_close(L);
 }
 
 int lua_gc(lua_State *L, int what, int data) {
-    return host().lua_gc(L, what, data);
+    return host_lua().lua_gc(L, what, data);
 }
 
 lua_Alloc lua_getallocf(lua_State *L, void **ud) {
-    const auto getallocf = host().lua_getallocf;
+    const auto getallocf = host_lua().lua_getallocf;
     return getallocf != nullptr ? getallocf(L, ud) : nullptr;  // no Lua is seen: no state is ours
 }
 
 void lua_setallocf(lua_State *L, lua_Alloc f, void *ud) {
-    host().lua_setallocf(L, f, ud);
+    host_lua().lua_setallocf(L, f, ud);
 }
 
 lua_CFunction lua_atpanic(lua_State *L, lua_CFunction panic) {
-    return host().lua_atpanic(L, panic);
+    return host_lua().lua_atpanic(L, panic);
 }
 
 const char *lua_tolstring(lua_State *L, int index, size_t *length) {
-    return host().lua_tolstring(L, index, length);
+    return host_lua().lua_tolstring(L, index, length);
 }
 }

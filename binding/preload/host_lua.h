@@ -1,9 +1,9 @@
 // The LuaJIT that the host brought.
 //
 // The shim links no Lua. What the allocator calls of it (lua_gc, lua_close and so on) is defined in
-// host_lua.cpp, hidden, and goes on to the one LuaJIT of the process whose states are ours. Which that is
-// shows when a state is first asked for: the Lua that the caller would have reached without the shim.
-// A second LuaJIT in the same process keeps its own allocator.
+// host_lua.cpp, and what the module jemalloc calls in host_api.cpp, hidden; it goes on to the one LuaJIT of
+// the process whose states are ours. Which that is shows when a state is first asked for: the Lua that the
+// caller would have reached without the shim. A second LuaJIT in the same process keeps its own allocator.
 #pragma once
 
 extern "C" {
@@ -12,6 +12,8 @@ extern "C" {
 }
 
 namespace jemalloc_lua {
+
+struct HostApi;
 
 struct HostLua {
     decltype(&::luaL_newstate) luaL_newstate = nullptr;
@@ -23,10 +25,18 @@ struct HostLua {
     decltype(&::lua_atpanic) lua_atpanic = nullptr;
     decltype(&::lua_tolstring) lua_tolstring = nullptr;
     bool is_luajit = false;
+    const HostApi *api = nullptr;  // what the module jemalloc calls; null before the Lua is served
 };
 
 // The Lua behind a call that returns to `caller`. Fields are null where there is none.
 HostLua find_lua(const void *caller);
+
+// The Lua whose states are ours.
+const HostLua &host_lua();
+
+// What the module jemalloc calls of the Lua that has this function (host_api.cpp); null where something is
+// missing.
+const HostApi *find_api(const void *lua_function);
 
 // Whether states of this Lua are ours; the first that can be becomes the one of the process. Any thread.
 bool serve(const HostLua &lua);

@@ -18,14 +18,6 @@
 
 using namespace jemalloc_lua;
 
-// A host's states are left as luaL_newstate() makes them: nothing is put into package.preload.
-namespace jemalloc_lua {
-int preload_module(lua_State *L);
-int preload_module(lua_State *) {
-    return 0;
-}
-}  // namespace jemalloc_lua
-
 namespace {
 
 // LJ_ALLOCF_INTERNAL, by which lua_newstate() is asked for LuaJIT's own allocator (lj_state.h).

@@ -42,6 +42,27 @@ static void run(lua_State *L) {
     fflush(stdout);
 }
 
+/* The module jemalloc, and errors that come out of its C and its Lua functions. */
+static void use_module(void) {
+    lua_State *L = luaL_newstate();
+    luaL_openlibs(L);
+    if (luaL_dostring(L,
+                      "local J = require 'jemalloc' "
+                      "local b = J.buffer('int', 1000) b:fill(7) b:free() "
+                      "assert(J.heap.trim()) assert(J.heap.limit(32 * 2^20)) "
+                      "assert(J.malloc_stats_print(true, 'gblxe'):find('jemalloc')) "
+                      "assert(not pcall(J.heap.limit, {})) assert(not pcall(J.mallocx, 'many')) "
+                      "print(J.provider(), J.heap.stats().limit, J.mallctl_read('version'):match('^%d')) "
+                      "for line in io.lines('/proc/self/maps') do "
+                      "  local file = line:match('/[^/]*jemalloc%.so.*') or line:match('/libluajit.*') "
+                      "  if file and line:find('r-xp', 1, true) then print(file) end "
+                      "end") != 0) {
+        printf("error: %s\n", lua_tostring(L, -1));
+    }
+    fflush(stdout);
+    lua_close(L);
+}
+
 static void *malloc_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
     (void)ud;
     (void)osize;
@@ -106,6 +127,13 @@ int main(int argc, char **argv) {
     } else if (strcmp(mode, "states") == 0) {
         for (int i = 0; i < 1000; ++i) lua_close(luaL_newstate());
         run(luaL_newstate());
+    } else if (strcmp(mode, "module") == 0) {
+        use_module();
+    } else if (strcmp(mode, "wait") == 0) {
+        run(luaL_newstate());
+        run(luaL_newstate());
+        while (getchar() != EOF) {
+        }
     } else if (strcmp(mode, "signal") == 0) {
         lua_State *L = luaL_newstate();
         run(L);

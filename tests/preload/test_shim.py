@@ -1,11 +1,13 @@
 """Small hosts that know nothing of the shim: whose states they get, and that all else is as before."""
 
+import os
 import re
 import signal
 import subprocess
+import tempfile
 import unittest
 
-from support import HOSTS, SHIM, WITH_JEMALLOC, main, run, under_shim
+from support import HOSTS, ROOT, SHIM, WITH_JEMALLOC, environment, main, run, under_shim
 
 HOST = str(HOSTS / "preload_host")
 DLOPEN_HOST = str(HOSTS / "preload_dlopen_host")
@@ -53,6 +55,12 @@ class Shim(unittest.TestCase):
         done = under_shim(HOST, "leave-open", options=["--conf", "arena:4000"])
         self.assertEqual(done.stdout, f"own {SUM}\n" * 2)
         self.assertEqual(len(done.stderr.splitlines()), 1)
+
+    def test_states_find_the_module_jemalloc_without_files_and_on_the_jemalloc_that_is_there(self):
+        provider, *mapped = self.output(HOST, "module")
+        self.assertEqual(provider, "own\t33554432\t5")
+        self.assertEqual(len(mapped), 1)  # one LuaJIT, and no libjemalloc
+        self.assertIn("libluajit", mapped[0])
 
     def test_a_plugin_that_shows_its_lua_to_no_one(self):
         self.assertEqual(self.output(DLOPEN_HOST, HOSTS / "libpreload_plugin.so"), ["ours"])
@@ -120,6 +128,20 @@ class Statistics(unittest.TestCase):
 
     def test_the_signal_is_left_alone_where_it_is_not_asked_for(self):
         self.assertEqual(under_shim(HOST, "signal").returncode, -signal.SIGUSR2)
+
+
+class LiveView(unittest.TestCase):
+    def test_the_states_of_a_host_are_in_its_file(self):
+        with tempfile.TemporaryDirectory() as folder:
+            conf = f"stats_file:{folder}/file"
+            host = subprocess.Popen([WITH_JEMALLOC, "--conf", conf, "--", HOST, "wait"], stdin=subprocess.PIPE,
+                                    stdout=subprocess.PIPE, text=True, env=environment())
+            with host:
+                self.assertEqual([host.stdout.readline() for _ in range(2)], [f"ours {SUM}\n"] * 2)
+                table = run(str(ROOT / "tools" / "top"), str(host.pid)).stdout.splitlines()
+                self.assertIn(f"preload_host ({host.pid}): 2 states open", table[0])
+                self.assertEqual(len(table), 4)
+            self.assertEqual(os.listdir(folder), [])
 
 
 class WithJemalloc(unittest.TestCase):
