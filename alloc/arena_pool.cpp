@@ -195,7 +195,16 @@ bool arena_exists(unsigned index) {
 }
 
 unsigned thread_arena() {
-    return je::read<unsigned>("thread.arena");
+    static const auto mib = [] {
+        std::array<std::size_t, 2> found{};
+        std::size_t length = found.size();
+        je::mallctlnametomib("thread.arena", found.data(), &length);
+        return found;
+    }();
+    unsigned index = 0;
+    std::size_t size = sizeof index;
+    je::mallctlbymib(mib.data(), mib.size(), &index, &size, nullptr, 0);
+    return index;
 }
 
 void purge_arena(unsigned index) {

@@ -52,6 +52,12 @@ Word free_records{0};      // number of the first free record, under a tag that 
 Word next_state{0};        // number of the last state
 std::atomic<Own> own_file{Own::made};
 
+char program[sizeof Header::program];
+// As the library is loaded: nginx, for one, writes its title over this name later.
+[[gnu::constructor]] void remember_program() {
+    std::snprintf(program, sizeof program, "%s", program_invocation_short_name);
+}
+
 Record *record_at(std::uint64_t number) {
     return reinterpret_cast<Record *>(header + 1) + (number - 1);
 }
@@ -159,7 +165,7 @@ Header *make_file(const Header *model) {
         fresh->max_records = max_records;
         fresh->process = static_cast<std::uint64_t>(getpid());
         fresh->started_ns = now_ns();
-        std::snprintf(fresh->program, sizeof fresh->program, "%s", program_invocation_short_name);
+        std::memcpy(fresh->program, program, sizeof program);
         if (rename(made_as, name) == 0) {
             close(file);
             usable = std::min(exists, file_size);
@@ -306,6 +312,10 @@ class Writing {
 };
 
 }  // namespace
+
+const char *program_name() {
+    return program;
+}
 
 void begin(Heap *heap) {
     static const bool started = start();

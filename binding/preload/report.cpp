@@ -23,6 +23,7 @@
 #include <string_view>
 #include <vector>
 
+#include "stats_file.h"
 #include "watch.h"
 
 namespace jemalloc_lua {
@@ -117,7 +118,7 @@ void print_row(std::uint64_t number, const jemalloc_lua_stats &stats, bool open)
 void print_states(const Register &r) {
     Line head;
     head.text("jemalloc_lua: process ").number(static_cast<std::uint64_t>(getpid())).text(" (");
-    head.text(program_invocation_short_name).text("): ").number(r.open.size()).text(" states open, ");
+    head.text(stats_file::program_name()).text("): ").number(r.open.size()).text(" states open, ");
     head.number(r.ended).text(" closed; sizes in KiB").print();
     Line()
         .text("  state   front arena footprint      peak     limit  slabs  large refusals     purged")

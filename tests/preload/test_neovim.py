@@ -42,6 +42,10 @@ class Neovim(unittest.TestCase):
         self.assertRegex(done.stderr, r"jemalloc_lua: process \d+ \(nvim\): 1 states open")
         self.assertRegex(done.stderr, r"(?m)^ +1 +slab ")
 
+    def test_it_finds_the_module_jemalloc_and_its_own_heap(self):
+        done = nvim("lua io.stdout:write(tostring(require('jemalloc').heap.stats().footprint > 1e6))")
+        self.assertIn("true", done.stdout)
+
     def test_lua_edits_a_buffer(self):
         self.assertIn("200010000", nvim(EDIT).stdout)
 

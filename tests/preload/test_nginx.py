@@ -13,10 +13,11 @@ import unittest
 import urllib.request
 from pathlib import Path
 
-from support import WITH_JEMALLOC, environment, main, need, resident
+from support import ROOT, WITH_JEMALLOC, environment, main, need, resident, run
 
 NGINX = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
 MODULES = Path("/usr/lib/nginx/modules")
+TOP, METRICS = str(ROOT / "tools" / "top"), str(ROOT / "tools" / "metrics")
 need("nginx is not installed", NGINX)
 need("nginx's Lua module is not installed", (MODULES / "ngx_http_lua_module.so").exists())
 
@@ -142,6 +143,27 @@ class Nginx(unittest.TestCase):
             self.assertEqual(server.load(100), 100)
             self.assertTrue(server.get("/state").endswith(" ours"))
             self.assertEqual(server.complaints(expected="exited on signal 9"), [])
+
+    def test_each_worker_shows_its_states_live(self):
+        with tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o777)  # where nginx is started by root, its workers are another user's
+            with Server(options=["--conf", f"stats_file:{folder}/%p"]) as server:
+                for code in ("first", "after a reload"):
+                    before = server.workers()
+                    self.assertEqual(server.load(400), 400)
+                    busy = {int(server.get("/state").split()[0]) for _ in range(40)}
+                    for worker in busy:
+                        title, _, *rows = run(TOP, str(worker)).stdout.splitlines()
+                        self.assertIn(f"nginx ({worker}): ", title, code)
+                        self.assertGreater(len(rows), 0, code)
+                        self.assertIn(f'jemalloc_lua_states{{pid="{worker}",program="nginx"}}',
+                                      run(METRICS, str(worker)).stdout)
+                    server.master.send_signal(signal.SIGHUP)
+                    wait_until(lambda: len(server.workers()) == 2 and not server.workers() & before,
+                               "the old workers are gone")
+                server.quit()
+                self.assertEqual((server.complaints(), server.stderr()), ([], ""))
+            self.assertEqual(os.listdir(folder), [])
 
     def test_a_state_for_each_request_without_code_cache(self):
         with Server(code_cache=False) as server:
