@@ -92,6 +92,9 @@ foreach(component IN LISTS CPACK_COMPONENTS_ALL)
     elseif(magic STREQUAL "213c617263683e0a") # !<arch>\n
       execute_process(COMMAND strip --strip-debug --remove-section=.comment --enable-deterministic-archives
                       "${file}" COMMAND_ERROR_IS_FATAL ANY)
+    elseif(magic MATCHES "^2321") # #!
+      execute_process(COMMAND sed -i "1s|^#!/usr/bin/env python3|#!/usr/bin/python3|" "${file}"
+                      COMMAND_ERROR_IS_FATAL ANY)
     endif()
   endforeach()
 

@@ -3,7 +3,7 @@
 #   runtime  libjemalloc-lua1     the shared library, named after its SONAME
 #   dev      libjemalloc-lua-dev  header, archive, pkg-config and CMake files
 #   module   lua-jemalloc         the Lua module for stock interpreters
-#   tools    jemalloc-luajit      the command, the preload shim and with-jemalloc
+#   tools    jemalloc-luajit      the command, the preload shim, with-jemalloc, and what shows statistics
 #
 # DebianFiles.cmake adds what only a package has: dependencies, copyright, changelog, lintian's overrides.
 
@@ -68,12 +68,13 @@ deb(module lua-jemalloc interpreters "" "jemalloc for LuaJIT"
 namespace, buffers outside of the collected heap, and arenas and thread caches
 as objects, by LuaJIT's FFI.")
 
-deb(tools jemalloc-luajit interpreters "${library} (= ${version})" "LuaJIT interpreter whose memory is a jemalloc heap"
+deb(tools jemalloc-luajit interpreters "${library} (= ${version}), python3" "LuaJIT interpreter whose memory is a jemalloc heap"
 "A command like luajit whose state is a jemalloc heap: with a memory limit,
 statistics, and memory that goes back to the system after a peak.
 .
 with-jemalloc runs unmodified programs that embed LuaJIT, such as nginx and
-Neovim, with their Lua states on such heaps.")
+Neovim, with their Lua states on such heaps. jemalloc-lua-top and
+jemalloc-lua-metrics show the states of running processes.")
 set(CPACK_DEBIAN_MODULE_PACKAGE_ENHANCES "luajit2, luajit")
 
 # What programs that link the library depend on: one that has the SONAME and is not older.

@@ -1,5 +1,5 @@
 -- Makes a manual page of a template in mdoc(7): a line `@name@` stands for what is told in one place only, the
--- command's own help and the comments of the public header.
+-- command's own help, the comments of the public header, the documentation strings of tools.
 --
 --   jemalloc-luajit generate.lua COMMAND HEADER TEMPLATE OUTPUT
 
@@ -214,6 +214,21 @@ local function reference()
     return table.concat(out, "\n")
 end
 
+-- ---- A tool's documentation string, after the two paragraphs that say what it is and how it is called
+
+local function docstring(tool)
+    local text = read_file(template:match("^(.*/)") .. "../" .. tool):match('"""(.-)"""')
+    local out, count = {}, 0
+    for paragraph in (text .. "\n\n"):gmatch("(.-)\n\n+") do
+        count = count + 1
+        if count > 2 then
+            out[#out + 1] = fill(paragraph)
+        end
+    end
+    assert(out[1], tool .. " says nothing of itself")
+    return table.concat(out, "\n.Pp\n")
+end
+
 -- ---- The page
 
 local parts = {
@@ -226,9 +241,10 @@ local parts = {
     end,
     synopsis = synopsis,
     reference = reference,
+    docstring = docstring,
 }
-local page = read_file(template):gsub("@(%l+)@", function(name)
-    return assert(parts[name], "nothing is known of @" .. name .. "@")()
+local page = read_file(template):gsub("@(%l+) ?(%l*)@", function(name, of)
+    return assert(parts[name], "nothing is known of @" .. name .. "@")(of)
 end)
 local file = assert(io.open(output, "w"))
 file:write(page)
