@@ -98,7 +98,9 @@ def ratios(cases, title, axis, less=None):
     highest = max(high for series in points.values() for *_, high in series)
     if highest > 3:
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(plt.LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(plt.FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(plt.NullFormatter())
     else:
         axes.set_xlim(0, highest * 1.05)
     axes.set_xlabel(axis)
