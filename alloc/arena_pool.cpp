@@ -149,14 +149,14 @@ void shared_taken(unsigned index, std::size_t bytes) {
     }
 }
 
-void shared_given(unsigned index, std::size_t bytes) {
+void shared_given(unsigned index, std::size_t taken, std::size_t unused) {
     Pool &p = pool();
     {
         const std::lock_guard guard(p.lock);
         Shared *shared = find_shared(p, index);
         if (shared == nullptr) return;
-        shared->held -= std::min(shared->held, bytes);
-        shared->unused += bytes;
+        shared->held -= std::min(shared->held, taken);
+        shared->unused += unused;
         if (shared->unused <= std::max(shared->held, min_shared_unused)) return;
         shared->unused = 0;
     }

@@ -19,9 +19,9 @@ unsigned shared_arena();
 
 // Tells what heaps hold of a shared arena. jemalloc returns unused pages only while an arena is used, and the
 // last heap of many to close uses it no more: when what was given back exceeds what is still held, and some
-// MiB, the arena is purged.
+// MiB, the arena is purged. A heap's end: `taken` is what was told before, `unused` all that it leaves there.
 void shared_taken(unsigned index, std::size_t bytes);
-void shared_given(unsigned index, std::size_t bytes);
+void shared_given(unsigned index, std::size_t taken, std::size_t unused);
 
 // An arena that no one else uses, with the given decay times (JEMALLOC_LUA_DECAY_DEFAULT: jemalloc's own).
 std::optional<unsigned> own_arena(std::intptr_t dirty_decay_ms, std::intptr_t muzzy_decay_ms);

@@ -54,7 +54,7 @@ struct Freed {
 };
 
 struct CheckedHeap : Heap {
-    explicit CheckedHeap(const Options &options) : Heap(checked_front, options, true) {}
+    CheckedHeap(const Options &options, unsigned home) : Heap(checked_front, options, true, home) {}
 
     std::unordered_map<void *, std::size_t, std::hash<void *>, std::equal_to<>,
                        RecordAllocator<std::pair<void *const, std::size_t>>>

@@ -12,7 +12,7 @@ namespace jemalloc_lua {
 namespace {
 
 struct DirectHeap : Heap {
-    explicit DirectHeap(const Options &options) : Heap(direct_front, options, true) {}
+    DirectHeap(const Options &options, unsigned home) : Heap(direct_front, options, true, home) {}
 
     // A block could not shrink for want of memory and is larger than Lua knows: from then on sizes are asked
     // of jemalloc.

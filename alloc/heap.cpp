@@ -115,8 +115,11 @@ void Account::count(jemalloc_lua_stats *stats) const {
 
 // ---- Source
 
-Source::Source(const Options &options, bool with_tcache)
-    : dirty_decay_ms_(options.dirty_decay_ms), muzzy_decay_ms_(options.muzzy_decay_ms) {
+Source::Source(const Options &options, bool with_tcache, unsigned home)
+    : home_(home),
+      arena_(home),
+      dirty_decay_ms_(options.dirty_decay_ms),
+      muzzy_decay_ms_(options.muzzy_decay_ms) {
     switch (options.arena) {
         case JEMALLOC_LUA_ARENA_THREAD:
             thread_arena_ = true;
@@ -128,14 +131,11 @@ Source::Source(const Options &options, bool with_tcache)
                 break;
             }
             fallbacks_ |= JEMALLOC_LUA_FALLBACK_ARENA;
-            arena_ = shared_arena();
             break;
         case JEMALLOC_LUA_ARENA_AUTO:
             threshold_ = options.arena_threshold;
-            arena_ = shared_arena();
             break;
         case JEMALLOC_LUA_ARENA_SHARED:
-            arena_ = shared_arena();
             break;
         default:
             arena_ = static_cast<unsigned>(options.arena);
@@ -170,11 +170,12 @@ std::size_t Source::trim() const {
     return before > after ? before - after : 0;
 }
 
-void Source::leave_shared() {
+void Source::leave_shared(std::size_t footprint) {
     threshold_ = SIZE_MAX;
     if (const auto index = own_arena(dirty_decay_ms_, muzzy_decay_ms_)) {
         arena_ = *index;
         own_ = true;
+        left_behind_ = footprint;
         set_flags();
     } else {
         fallbacks_ |= JEMALLOC_LUA_FALLBACK_ARENA;

@@ -138,8 +138,9 @@ class Account {
 // The arena and tcache that a heap allocates from, and the flags that name them.
 class Source {
   public:
-    // Takes what the options ask for, or falls back; never fails.
-    explicit Source(const Options &options, bool with_tcache);
+    // Takes what the options ask for, or falls back; never fails. `home` is the arena of the heap's header;
+    // its other memory comes from there too, as long as it has no arena of its own.
+    Source(const Options &options, bool with_tcache, unsigned home);
     Source(const Source &) = delete;
     Source &operator=(const Source &) = delete;
     ~Source();
@@ -151,10 +152,16 @@ class Source {
     // arena:auto: takes an arena of its own once the footprint has passed the threshold.
     void grow(std::size_t footprint) {
         if (footprint > threshold_) [[unlikely]]
-            leave_shared();
+            leave_shared(footprint);
     }
 
     bool owns_arena() const { return own_; }
+    unsigned home() const { return home_; }
+    // What of a footprint lies there.
+    std::size_t part_at_home(std::size_t footprint) const {
+        if (own_) return left_behind_;
+        return arena_ == home_ && !thread_arena_ ? footprint : 0;
+    }
     // Whether all that was ever allocated came from the own arena, so that its reset frees everything.
     bool owned_from_start() const { return own_from_start_; }
     unsigned arena() const;
@@ -164,13 +171,15 @@ class Source {
     std::size_t trim() const;
 
   private:
-    void leave_shared();
+    void leave_shared(std::size_t footprint);
     void set_flags();
 
     int alloc_flags_ = 0;
     int free_flags_ = 0;
     std::size_t threshold_ = SIZE_MAX;
-    unsigned arena_ = 0;
+    std::size_t left_behind_ = 0;  // bytes at home when the own arena was taken
+    unsigned home_;
+    unsigned arena_;
     unsigned tcache_ = 0;
     bool own_ = false;
     bool own_from_start_ = false;
@@ -186,8 +195,8 @@ class Source {
 
 struct jemalloc_lua_heap {
     jemalloc_lua_heap(const jemalloc_lua::FrontEnd &front_end, const jemalloc_lua::Options &options,
-                      bool with_tcache)
-        : front(&front_end), source(options, with_tcache), scrub(options.scrub != 0) {
+                      bool with_tcache, unsigned home)
+        : front(&front_end), source(options, with_tcache, home), scrub(options.scrub != 0) {
         soft_limit_given = options.soft_limit;
         account.set_limits(options.limit, jemalloc_lua::soft_limit_of(options.soft_limit, options.limit));
     }
@@ -224,18 +233,18 @@ using Heap = jemalloc_lua_heap;
 // A heap's header in memory of its own, from a shared arena. Null when out of memory.
 template <class H>
 H *create_header(const Options &options) {
-    const int flags = je::align_flag(64) | je::no_tcache_flag | je::arena_flag(shared_arena());
-    void *memory = je::mallocx(sizeof(H), flags);
-    return memory == nullptr ? nullptr : new (memory) H(options);
+    const unsigned home = shared_arena();
+    void *memory = je::mallocx(sizeof(H), je::align_flag(64) | je::no_tcache_flag | je::arena_flag(home));
+    return memory == nullptr ? nullptr : new (memory) H(options, home);
 }
 
 template <class H>
 void destroy_header(H *heap) {
-    const unsigned arena = heap->source.arena();
-    const std::size_t given = heap->source.owns_arena() ? 0 : heap->account.peak();
+    const unsigned home = heap->source.home();
+    const std::size_t given = heap->source.part_at_home(heap->account.peak());
     heap->~H();
     je::sdallocx(heap, sizeof(H), je::align_flag(64) | je::no_tcache_flag);
-    if (given != 0) shared_given(arena, given);
+    if (given != 0) shared_given(home, 0, given);
 }
 
 // The heap's end by the free of its state block.

@@ -148,14 +148,13 @@ Heap *create(const Options &options) {
 
 void destroy(Heap *base) {
     auto *heap = static_cast<SlabHeap *>(base);
-    const std::size_t held = heap->account.footprint();
+    const std::size_t at_home = heap->source.part_at_home(heap->account.footprint() + heap->released);
     release_slabs(heap);
     void *memory = reinterpret_cast<void *>(heap->nursery_start);
     const std::size_t size = heap->nursery_end - heap->nursery_start;
     const std::size_t slab_size = heap->slab_size();
     const bool scrub = heap->scrub;
-    const unsigned arena = heap->nursery_arena;
-    const std::size_t given = heap->source.owns_arena() ? size : held;
+    const unsigned home = heap->source.home();
     if (heap->harden) {
         hard(heap)->~HardSlabHeap();
     } else {
@@ -164,7 +163,7 @@ void destroy(Heap *base) {
     unpoison(memory, size);
     if (scrub) explicit_bzero(memory, size);
     free_nursery(memory, size, slab_size);
-    shared_given(arena, given);
+    shared_given(home, size, std::max(size, at_home));
 }
 
 std::size_t trim(Heap *heap) {
@@ -195,11 +194,10 @@ const FrontEnd slab_harden_scrub_front = front_end<true, true, slab_harden_scrub
 
 SlabHeap::SlabHeap(const FrontEnd &front_end, const Options &options, std::size_t nursery_bytes,
                    unsigned arena)
-    : Heap(front_end, options, false),
+    : Heap(front_end, options, false, arena),
       small_max(options.small_max),
       slab_base(~(options.slab - 1)),
       retain(options.retain),
-      nursery_arena(arena),
       huge_min(options.huge_min),
       thp(options.thp),
       harden(options.harden != 0) {

@@ -97,7 +97,7 @@ std::size_t table_bytes(std::size_t capacity) {
 }
 
 int table_flags(const SlabHeap *heap) {
-    return je::align_flag(64) | je::no_tcache_flag | je::arena_flag(heap->nursery_arena);
+    return je::align_flag(64) | je::no_tcache_flag | je::arena_flag(heap->source.home());
 }
 
 void free_table(Registry::Entry *entries, std::size_t capacity) {

@@ -171,7 +171,6 @@ struct SlabHeap : Heap {
 
     // Nursery: [nursery_fresh, nursery_end) is untouched, except for the headers of slab-sized pieces. What
     // lies in front of the heap, up to 4 KB, serves the first small blocks, down to nursery_low.
-    unsigned nursery_arena;
     std::uintptr_t nursery_start = 0;
     std::uintptr_t nursery_low = 0;
     std::uintptr_t nursery_fresh = 0;

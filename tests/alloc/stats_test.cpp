@@ -201,6 +201,21 @@ TEST_P(Statistics, TrimGivesUnusedMemoryBack) {
     EXPECT_EQ("", run(one.get(), grow));
 }
 
+TEST_P(Statistics, AClosedStatesMemoryIsGivenBack) {
+    if (test::thread_sanitized) GTEST_SKIP() << "ThreadSanitizer's shadow stays";
+    if (arena() == "thread") GTEST_SKIP() << "the thread's arena keeps what jemalloc's decay leaves it";
+    if (front() == "checked") GTEST_SKIP() << "its records are jemalloc's to keep or to give back";
+    const State first = state();  // what the first one sets up stays
+    const std::size_t start = test::resident_bytes();
+    for (const bool at_once : {true, false}) {
+        State one = state();
+        EXPECT_EQ("", run(one.get(), "kept = {} for i = 1, 400000 do kept[i] = {i} end"));
+        EXPECT_GT(test::resident_bytes(), start + 20 * M);
+        at_once ? jemalloc_lua_close(one.release()) : lua_close(one.release());
+        EXPECT_LT(test::resident_bytes(), start + 10 * M);
+    }
+}
+
 TEST_P(Statistics, TrimSaysWhatItGaveBack) {
     if (arena() == "own") {
         const State one = state("dirty_decay_ms:-1,muzzy_decay_ms:-1,retain:10000");
