@@ -10,6 +10,7 @@
 #include <mutex>
 #include <new>
 
+#include "address_guard.h"
 #include "jemalloc.h"
 #include "jemalloc_lua.h"
 
@@ -102,7 +103,10 @@ Shared *find_shared(Pool &p, unsigned index) {
 std::optional<unsigned> create_arena() {
     unsigned index = 0;
     std::size_t size = sizeof index;
-    if (je::mallctl("arenas.create", &index, &size, nullptr, 0) != 0 || index >= max_arenas) return {};
+    extent_hooks_t *hooks = guard_hooks();
+    const std::size_t hooks_size = hooks == nullptr ? 0 : sizeof hooks;
+    void *with = hooks == nullptr ? nullptr : static_cast<void *>(&hooks);
+    if (je::mallctl("arenas.create", &index, &size, with, hooks_size) != 0 || index >= max_arenas) return {};
     return index;
 }
 
@@ -192,6 +196,18 @@ void recycle_arena(unsigned index) {
 
 bool arena_exists(unsigned index) {
     return index < je::read<unsigned>("arenas.narenas");
+}
+
+bool arena_is_guarded(unsigned index) {
+    static const ArenaName hooks("arena.0.extent_hooks");
+    extent_hooks_t *installed = nullptr;
+    return guard_hooks() == nullptr || (hooks.read(index, &installed) == 0 && installed == guard_hooks());
+}
+
+bool has_shared_arenas() {
+    Pool &p = pool();
+    const std::lock_guard guard(p.lock);
+    return p.shared_count > 0;
 }
 
 unsigned thread_arena() {

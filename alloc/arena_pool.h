@@ -32,6 +32,12 @@ void recycle_arena(unsigned index);
 // Whether jemalloc has an arena of this index.
 bool arena_exists(unsigned index);
 
+// Whether addresses of the arena are low enough for LuaJIT wherever the kernel puts things: address_guard.h.
+// Those of the arenas above are.
+bool arena_is_guarded(unsigned index);
+// False where jemalloc could make no arena at all, so that what is shared is one of its own.
+bool has_shared_arenas();
+
 // The index of the arena that jemalloc gives the calling thread.
 unsigned thread_arena();
 

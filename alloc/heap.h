@@ -166,6 +166,7 @@ class Source {
     bool owned_from_start() const { return own_from_start_; }
     unsigned arena() const;
     unsigned fallbacks() const { return fallbacks_; }
+    void add_fallback(unsigned bit) { fallbacks_ |= bit; }
     void purge() const { purge_arena(arena()); }
     // Returns what the tcache and the arena hold unused to the system; bytes.
     std::size_t trim() const;

@@ -66,7 +66,7 @@ template <class T>
 T read(const char *name, T fallback = {}) {
     T value{};
     std::size_t size = sizeof value;
-    return mallctl(name, &value, &size, nullptr, 0) == 0 ? value : fallback;
+    return je::mallctl(name, &value, &size, nullptr, 0) == 0 ? value : fallback;
 }
 
 // The bytes that jemalloc hands out for a request of `size` bytes (1 to PTRDIFF_MAX), with no alignment

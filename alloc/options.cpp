@@ -48,6 +48,7 @@ constexpr Word thp_words[] = {{"default", JEMALLOC_LUA_THP_DEFAULT},
                               {"never", JEMALLOC_LUA_THP_NEVER},
                               {}};
 constexpr Word signal_words[] = {{"none", 0}, {"USR1", SIGUSR1}, {"USR2", SIGUSR2}, {}};
+constexpr Word guard_words[] = {{"auto", address_guard_auto}, {"false", 0}, {"true", 1}, {}};
 constexpr Word bool_words[] = {{"false", 0}, {"true", 1}, {}};
 constexpr Word no_words[] = {{"none", 0}, {}};
 
@@ -116,6 +117,8 @@ constexpr Spec settings_table[] = {
      "preload: print statistics of all states at exit"},
     {"stats_signal", Kind::choice, FIELD(stats_signal), 0, 0, NSIG, signal_words, "none, USR1 or USR2",
      "preload: print them when this signal comes"},
+    {"address_guard", Kind::choice, FIELD(address_guard), address_guard_auto, address_guard_auto, 1,
+     guard_words, "auto, true or false", "keep arenas below 2^47, where LuaJIT's pointers end"},
     {"stats_file", Kind::text, FIELD(stats_file), 0, 0, 0, no_words,
      "a path, %p in it is the process id; in quotes (' or \") where it has a comma",
      "file that shows the states' statistics live"},

@@ -18,11 +18,14 @@ inline constexpr std::size_t max_small = 1024;
 // pair in it is reported on stderr then.
 const Options &environment_options();
 
+inline constexpr int address_guard_auto = -1;
+
 // What JEMALLOC_LUA_CONF says of the process as a whole; only the preload shim acts on the first three.
 struct Settings {
-    int verbose = 0;             // say on stderr why a host keeps its own allocator
-    int stats_print = 0;         // print statistics of all states at exit
-    int stats_signal = 0;        // the signal upon which they are printed; 0: none
+    int verbose = 0;                         // say on stderr why a host keeps its own allocator
+    int stats_print = 0;                     // print statistics of all states at exit
+    int stats_signal = 0;                    // the signal upon which they are printed; 0: none
+    int address_guard = address_guard_auto;  // whether arenas get the hooks of address_guard.h
     char stats_file[2048] = {};  // the file that shows them live, with %p for the process id; empty: none
 };
 

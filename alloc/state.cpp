@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <cstdio>
 
+#include "address_guard.h"
 #include "heap.h"
 #include "stats_file.h"
 #include "watch.h"
@@ -28,6 +29,12 @@ const FrontEnd &front_of(const Options &options) {
     }
 }
 
+// Whether an arena is not one of ours, so that LuaJIT can't take all of its addresses.
+bool is_foreign(int arena) {
+    if (arena >= 0) return !arena_is_guarded(static_cast<unsigned>(arena));
+    return arena == JEMALLOC_LUA_ARENA_THREAD;
+}
+
 // A heap for options that may be null; sets errno.
 Heap *create_heap(const Options *given) {
     Options options = environment_options();
@@ -39,8 +46,21 @@ Heap *create_heap(const Options *given) {
         errno = EINVAL;
         return nullptr;
     }
+    const bool too_high = guard_hooks() != nullptr && is_foreign(options.arena);
+    if (too_high) {
+        options.arena = JEMALLOC_LUA_ARENA_SHARED;
+        if (options.tcache == JEMALLOC_LUA_TCACHE_THREAD) options.tcache = JEMALLOC_LUA_TCACHE_NONE;
+    }
     Heap *heap = front_of(options).create(options);
-    if (heap == nullptr) errno = ENOMEM;
+    if (heap != nullptr && guard_hooks() != nullptr && !has_shared_arenas()) {
+        heap->front->destroy(heap);
+        heap = nullptr;
+    }
+    if (heap == nullptr) {
+        errno = ENOMEM;
+    } else if (too_high) {
+        heap->source.add_fallback(JEMALLOC_LUA_FALLBACK_ARENA);
+    }
     return heap;
 }
 

@@ -198,8 +198,12 @@ JEMALLOC_LUA_API lua_State *jemalloc_lua_newstate_opts(const jemalloc_lua_option
  */
 JEMALLOC_LUA_API void jemalloc_lua_close(lua_State *L);
 
-/* Why a heap runs with less than was asked for; bits of jemalloc_lua_stats.fallbacks. */
-#define JEMALLOC_LUA_FALLBACK_ARENA 1u  /* no arena of its own: jemalloc has no more (about 4,090) */
+/*
+ * Why a heap runs with less than was asked for; bits of jemalloc_lua_stats.fallbacks. An arena other than
+ * this library's (arena:thread, an index) is not given either where the kernel hands out addresses that
+ * LuaJIT can't use, above 2^47, as on AArch64.
+ */
+#define JEMALLOC_LUA_FALLBACK_ARENA 1u  /* a shared arena: jemalloc has no more (about 4,090) */
 #define JEMALLOC_LUA_FALLBACK_TCACHE 2u /* no tcache of its own: jemalloc has no more, or no memory */
 
 /*

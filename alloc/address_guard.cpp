@@ -1,0 +1,122 @@
+#include "address_guard.h"
+
+#include <sys/mman.h>
+
+#include <atomic>
+#include <cstddef>
+
+#include "options.h"
+
+namespace jemalloc_lua {
+namespace {
+
+std::uintptr_t address_end = luajit_address_end;
+
+// Programs that are linked to fixed addresses lie below.
+constexpr std::uintptr_t address_start = std::uintptr_t{1} << 32;
+
+// Hints begin at multiples of this, as a huge page does.
+constexpr std::size_t hint_step = std::size_t{2} << 20;
+
+// A hint that is taken is followed by another one elsewhere. With a thousandth of the space in use, a second
+// one is needed once in a thousand times.
+constexpr int max_hints = 64;
+
+extent_hooks_t *plain = nullptr;  // jemalloc's own
+extent_hooks_t guarded;
+
+// Where the next mapping goes: after the last one, so that mappings lie side by side.
+std::atomic<std::uintptr_t> next_hint{0};
+// mmap() has returned an address that is too high, so it is asked with a hint from then on.
+std::atomic<bool> hints_needed{false};
+
+bool is_low(const void *ptr, std::size_t size) {
+    const auto at = reinterpret_cast<std::uintptr_t>(ptr);
+    return size <= address_end && at <= address_end - size;
+}
+
+// splitmix64, started from where this process happens to lie.
+std::uintptr_t some_number() {
+    static std::atomic<std::uint64_t> state{reinterpret_cast<std::uintptr_t>(&state)};
+    std::uint64_t z = state.fetch_add(0x9E3779B97F4A7C15u, std::memory_order_relaxed);
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return static_cast<std::uintptr_t>(z ^ (z >> 31));
+}
+
+// A hint is no order: where the place is taken, the kernel chooses one, and that may be too high again.
+void *map_low(std::size_t size, std::size_t alignment) {
+    const std::size_t step = alignment > hint_step ? alignment : hint_step;
+    if (size > address_end - address_start || address_end - address_start - size < step) return nullptr;
+    const std::uintptr_t places = (address_end - address_start - size) / step;
+    for (int i = 0; i < max_hints; ++i) {
+        std::uintptr_t hint = i == 0 ? next_hint.load(std::memory_order_relaxed) : 0;
+        hint = (hint + step - 1) / step * step;
+        if (hint < address_start || hint > address_end - size) {
+            hint = (address_start + step - 1) / step * step + some_number() % places * step;
+        }
+        void *ptr = mmap(reinterpret_cast<void *>(hint), size, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (ptr == MAP_FAILED) return nullptr;
+        if (is_low(ptr, size) && reinterpret_cast<std::uintptr_t>(ptr) % alignment == 0) {
+            next_hint.store(reinterpret_cast<std::uintptr_t>(ptr) + size, std::memory_order_relaxed);
+            return ptr;
+        }
+        munmap(ptr, size);
+    }
+    return nullptr;
+}
+
+void *guarded_alloc(extent_hooks_t *, void *wanted, std::size_t size, std::size_t alignment, bool *zero,
+                    bool *commit, unsigned arena) {
+    if (wanted != nullptr && !is_low(wanted, size)) return nullptr;
+    if (wanted != nullptr || !hints_needed.load(std::memory_order_relaxed)) {
+        bool zeroed = *zero;
+        bool committed = *commit;
+        void *ptr = plain->alloc(plain, wanted, size, alignment, &zeroed, &committed, arena);
+        if (ptr == nullptr || is_low(ptr, size)) {
+            *zero = zeroed;
+            *commit = committed;
+            return ptr;
+        }
+        if (plain->destroy != nullptr) plain->destroy(plain, ptr, size, committed, arena);
+        hints_needed.store(true, std::memory_order_relaxed);
+    }
+    void *ptr = map_low(size, alignment);
+    if (ptr != nullptr) *zero = *commit = true;
+    return ptr;
+}
+
+bool is_needed() {
+    const int wanted = environment_settings().address_guard;
+    if (wanted != address_guard_auto) return wanted != 0;
+#if defined(__x86_64__)
+    return false;
+#else
+    return true;
+#endif
+}
+
+extent_hooks_t *make_hooks() {
+    if (!is_needed()) return nullptr;
+    plain = je::read<extent_hooks_t *>("arena.0.extent_hooks");
+    if (plain == nullptr) return nullptr;
+    guarded = *plain;
+    guarded.alloc = guarded_alloc;
+    // With opt.retain jemalloc's own hook would not unmap either, and where there is none, it is not asked.
+    if (je::read<bool>("opt.retain")) guarded.dalloc = nullptr;
+    return &guarded;
+}
+
+}  // namespace
+
+extent_hooks_t *guard_hooks() {
+    static extent_hooks_t *const hooks = make_hooks();
+    return hooks;
+}
+
+void lower_address_end(std::uintptr_t end) {
+    address_end = end;
+}
+
+}  // namespace jemalloc_lua
