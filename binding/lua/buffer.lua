@@ -282,7 +282,7 @@ local element_sizes = {} -- the same -> bytes of an element
 local is_span = {}      -- id of a struct of ours -> true
 
 function native.is_buffer(value)
-    return is_span[tonumber(typeof(value))] == true
+    return is_span[tonumber(typeof(value))] == true and tonumber(value) == nil
 end
 
 local function buffer_type_of(element)

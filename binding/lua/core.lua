@@ -11,7 +11,7 @@ local bit = require("bit")
 local J, native = ...
 
 local type, error, tonumber, tostring = type, error, tonumber, tostring
-local cast, istype, typeof, errno = ffi.cast, ffi.istype, ffi.typeof, ffi.errno
+local cast, istype, typeof, sizeof, errno = ffi.cast, ffi.istype, ffi.typeof, ffi.sizeof, ffi.errno
 local floor = math.floor
 local tobit, lshift, rshift, bor = bit.tobit, bit.lshift, bit.rshift, bit.bor
 
@@ -79,7 +79,17 @@ local function is_pointer(value)
         known = (text:find("%*[%a ]*>$") or text:find("%(%*[%a ]*%)")) ~= nil
         pointer_types[id] = known
     end
-    return known
+    return known and tonumber(value) == nil -- a C type is cdata too, and has a number
+end
+
+-- Whether an address can be stored in a value: an array of pointers, or a pointer to one.
+local function is_place(value)
+    if is_pointer(value) then
+        return value ~= nil
+    elseif type(value) ~= "cdata" or tonumber(value) ~= nil then
+        return false
+    end
+    return tostring(typeof(value)):find("%*[%a ]*%[[%d?]+%]>$") ~= nil and sizeof(value) >= sizeof(void_ptr)
 end
 
 local function bad_pointer(fn, name, value)
@@ -269,7 +279,7 @@ function J.bind_standard_api()
     end
 
     function J.posix_memalign(ptr, alignment, size)
-        if type(ptr) ~= "cdata" then
+        if not is_place(ptr) then
             bad_argument(2, "posix_memalign", "ptr", "void *[1] to store the address in", ptr)
         end
         alignment = check_size("posix_memalign", "alignment", alignment, 0)

@@ -76,7 +76,7 @@ local function encode(name, ctype, value)
         local whole = integer(value)
         fits = whole ~= nil and tonumber(whole) >= kind[5] and tonumber(whole) <= kind[6]
     else
-        fits = type(value) == "cdata"
+        fits = type(value) == "cdata" and tonumber(value) == nil -- C types have a number
     end
     if fits and pcall(function() scratch[0] = value end) then
         return scratch
@@ -203,6 +203,8 @@ function J.mallctl_read(param, input)
         local value, message = encode(param, hit.entry.input, input)
         if not value then
             return nil, message
+        elseif param == "arenas.lookup" and value[0] == nil then -- jemalloc crashes
+            return nil, EINVAL
         end
         err = by_mib(hit.mib, hit.length, scratch, size, value, sizeof(value))
     end

@@ -66,6 +66,11 @@ describe("mallocx and its family", function()
         assert.has_error(function() J.mallocx(2ULL ^ 60) end)
     end)
 
+    it("takes no C type for a pointer of that type", function()
+        assert.has_error(function() J.dallocx(ffi.typeof("int *")) end)
+        assert.has_error(function() J.buffer("int", 1):copy(ffi.typeof(J.buffer("int", 1))) end)
+    end)
+
     it("frees as a finalizer", function()
         for _ = 1, 1000 do
             ffi.gc(J.mallocx(1000), J.dallocx)
@@ -151,6 +156,9 @@ describe("the standard family", function()
         J.bind_standard_api()
         assert.same({ nil, J.ENOMEM }, { J.malloc(2 ^ 50) })
         assert.same({ nil, J.ENOMEM }, { J.calloc(2 ^ 50, 2 ^ 50) })
+        for _, place in ipairs({ 8LL, ffi.new("char[1]"), ffi.new("void *[?]", 0), ffi.typeof("void *[1]"), print }) do
+            assert.has_error(function() J.posix_memalign(place, 64, 100) end)
+        end
         assert.same({ nil, J.EINVAL }, { J.posix_memalign(ffi.new("void *[1]"), 3, 100) })
         assert.same({ nil, J.ENOMEM }, { J.posix_memalign(ffi.new("void *[1]"), 64, 2 ^ 50) })
         assert.same({ nil, J.EINVAL }, { J.aligned_alloc(3, 100) })
