@@ -247,7 +247,10 @@ std::string write_value(const Spec &spec, std::int64_t value) {
 
 int copy_out(const std::string &text, char *buf, std::size_t len) {
     if (buf != nullptr && len > 0) {
-        const std::size_t n = text.size() < len ? text.size() : len - 1;
+        std::size_t n = text.size() < len ? text.size() : len - 1;
+#ifdef JEMALLOC_LUA_SEEDED_FAULT
+        if (text.size() > len) n = len;
+#endif
         std::memcpy(buf, text.data(), n);
         buf[n] = '\0';
     }
@@ -355,36 +358,33 @@ int each_pair(string_view conf, F &&f) {
     return 0;
 }
 
-struct Environment {
-    Options options;
-    Settings settings;
-};
-
-Environment read_environment() {
-    Environment found;
-    jemalloc_lua_options_init(&found.options);
-    const char *conf = std::getenv("JEMALLOC_LUA_CONF");
-    if (conf == nullptr) return found;
-    char text[512];
-    const Message say{text, sizeof text};
-    const auto report = [&] { std::fprintf(stderr, "jemalloc_lua: JEMALLOC_LUA_CONF: %s\n", text); };
-    each_pair(conf, [&](string_view pair) {
-        if (read_pair(found.options, &found.settings, pair, say) != 0) report();
-        return 0;
-    });
-    if (check_together(found.options, say) != 0) {
-        report();
-        found.options.tcache = JEMALLOC_LUA_TCACHE_OWN;
-    }
-    return found;
+void report_on_stderr(const char *problem) {
+    std::fprintf(stderr, "jemalloc_lua: JEMALLOC_LUA_CONF: %s\n", problem);
 }
 
 const Environment &environment() {
-    static const Environment found = read_environment();
+    static const Environment found = read_environment(std::getenv("JEMALLOC_LUA_CONF"), report_on_stderr);
     return found;
 }
 
 }  // namespace
+
+Environment read_environment(const char *conf, void (*report)(const char *problem)) {
+    Environment found;
+    jemalloc_lua_options_init(&found.options);
+    if (conf == nullptr) return found;
+    char text[512];
+    const Message say{text, sizeof text};
+    each_pair(conf, [&](string_view pair) {
+        if (read_pair(found.options, &found.settings, pair, say) != 0) report(text);
+        return 0;
+    });
+    if (check_together(found.options, say) != 0) {
+        report(text);
+        found.options.tcache = JEMALLOC_LUA_TCACHE_OWN;
+    }
+    return found;
+}
 
 const Options &environment_options() {
     return environment().options;

@@ -31,6 +31,14 @@ struct Settings {
 
 const Settings &environment_settings();
 
+// What a value of JEMALLOC_LUA_CONF says, null included; each bad pair is reported and left out.
+struct Environment {
+    Options options;
+    Settings settings;
+};
+
+Environment read_environment(const char *conf, void (*report)(const char *problem));
+
 // Copies the caller's options, which may come from an older or a newer header, and checks every value.
 // Returns 0 or EINVAL, with the reason in err.
 int adopt_options(const Options *given, Options *out, char *err, std::size_t errlen);

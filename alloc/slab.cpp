@@ -57,6 +57,9 @@ template <bool scrub, bool harden>
         return large_resize(heap, ptr, old_size, new_size);
     }
     if (class_of(old_size) == class_of(new_size)) return ptr;
+#ifdef JEMALLOC_LUA_SEEDED_FAULT
+    if (old_size > 512 && class_of(old_size) + 1 == class_of(new_size)) return ptr;
+#endif
     void *moved = small_alloc<harden>(heap, new_size);
     if (moved == nullptr) {
         if (new_size > old_size) return nullptr;

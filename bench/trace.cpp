@@ -129,7 +129,9 @@ class Builder {
             trace_.requests.emplace_back(Op::free, known->second.slot, known->second.size, 0);
             bytes_ -= known->second.size;
             free_slots_.push_back(known->second.slot);
+#ifndef JEMALLOC_LUA_SEEDED_FAULT
             live_.erase(known);
+#endif
             return true;
         }
         ++trace_.allocations;
