@@ -195,6 +195,9 @@ function J.mallctl_read(param, input)
     local scratch, size = hit.scratch, hit.size
     size[0] = hit.bytes
     if input == nil then
+        if param == "arenas.lookup" then -- jemalloc would look NULL up, and crash
+            return nil, EINVAL
+        end
         err = by_mib(hit.mib, hit.length, scratch, size, nil, 0)
     else
         if not hit.entry.input then
@@ -203,8 +206,6 @@ function J.mallctl_read(param, input)
         local value, message = encode(param, hit.entry.input, input)
         if not value then
             return nil, message
-        elseif param == "arenas.lookup" and value[0] == nil then -- jemalloc crashes
-            return nil, EINVAL
         end
         err = by_mib(hit.mib, hit.length, scratch, size, value, sizeof(value))
     end

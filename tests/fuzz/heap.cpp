@@ -26,6 +26,7 @@ jemalloc_lua_options some_options(FuzzedDataProvider &in) {
     options.small_max = 16 * in.ConsumeIntegralInRange<std::size_t>(4, 64);
     options.huge_min = 64 * K << in.ConsumeIntegralInRange(0, 4);
     options.scrub = in.ConsumeBool();
+    options.harden = in.ConsumeBool();
     options.soft_limit = in.PickValueInArray({std::size_t{0}, 512 * K, 4 * M});
     return options;
 }
