@@ -235,6 +235,17 @@ TEST(Parse, TakesTheLastOfTwoPairsWithOneKey) {
     EXPECT_EQ(2 * test::M, test::options("limit:1M,limit:2M").limit);
 }
 
+TEST(Parse, TakesAValueInQuotes) {
+    Options options = defaults();
+    EXPECT_EQ("", complaint(&options, "limit:'8M',retain:\"50\""));
+    EXPECT_EQ(std::size_t{8} << 20, options.limit);
+    EXPECT_EQ(50U, options.retain);
+    for (const char *conf : {"limit:'8M", "limit:'8M'x", "limit:'8M\"", "limit:'", "limit:'8M,retain:50"}) {
+        EXPECT_NE(std::string::npos, complaint(&options, conf).find("not a value in quotes")) << conf;
+    }
+    EXPECT_NE(std::string::npos, complaint(&options, "limit:'8M,retain:50'").find("limit: '8M,retain:50'"));
+}
+
 TEST(Parse, RefusesTextThatIsNotPairs) {
     const std::pair<const char *, const char *> cases[] = {
         {"limits:1M", "limits"},
