@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "bench"))
 sys.dont_write_bytecode = True
 
-from driver import runs, stats, table, textbars  # noqa: E402
+from driver import runs, stats, table, textbars, tuning  # noqa: E402
 
 
 class Statistics(unittest.TestCase):
@@ -79,6 +79,56 @@ class Picture(unittest.TestCase):
     def test_without_programs_there_is_none(self):
         with self.assertRaises(runs.Failure):
             textbars.programs({"op": {}})
+
+
+class Tuning(unittest.TestCase):
+    @staticmethod
+    def machine(cost):
+        """lua_run on a machine without noise, where a run takes what cost(options) says."""
+        ran = []
+
+        def measure(name):
+            ran.append(name)
+            options = dict(pair.split(":") for pair in name.split(",") if ":" in pair)
+            time, memory = cost(options, name)
+            return {"result": "42", "wall_s": time, "user_s": time, "system_s": 0, "faults": 1,
+                    "peak_resident": memory, "resident_at_end": memory}
+        return measure, ran
+
+    def search(self, goal, cost):
+        measure, ran = self.machine(cost)
+        search = tuning.Search(measure, goal, 5)
+        search.run()
+        return search, ran
+
+    def test_finds_options_that_go_together(self):
+        def cost(options, name):
+            gain = 0.2 * (options.get("slab") == "64K") + 0.1 * (options.get("retain") == "400")
+            return 1 - gain + 0.5 * (name == "builtin"), 1
+        search, _ = self.search("time", cost)
+        self.assertEqual(search.verdict().strip(), "JEMALLOC_LUA_CONF=slab:64K,retain:400")
+        self.assertEqual({row[0]: row[1] for row in search.rows()},
+                         {"builtin": "1.00", "glibc": "0.67", "default": "0.67", "slab:64K,retain:400": "0.47"})
+
+    def test_drops_early_what_cannot_win(self):
+        search, ran = self.search("time", lambda options, _: (2 if options.get("front") == "direct" else 1, 1))
+        self.assertEqual(ran.count("front:direct"), tuning.FIRST)
+        self.assertEqual(search.dropped(), 1)
+
+    def test_says_so_when_nothing_beats_the_default(self):
+        search, _ = self.search("time", lambda *_: (1, 1))
+        self.assertIn("Nothing beats the defaults", search.verdict())
+
+    def test_weighs_memory_where_asked(self):
+        def cost(options, _):
+            return (1.1, 0.5) if options.get("retain") == "25" else (1, 1)
+        for goal, found in (("time", "front:slab"), ("memory", "retain:25"), ("balance", "retain:25")):
+            self.assertTrue(self.search(goal, cost)[0].verdict().endswith(f"JEMALLOC_LUA_CONF={found}"), goal)
+
+    def test_a_program_that_prints_something_else_each_time_is_refused(self):
+        measure, ran = self.machine(lambda *_: (1, 1))
+        with self.assertRaises(runs.Failure):
+            tuning.Search(lambda name: measure(name) | {"result": str(len(ran))}, "time", 5).run()
 
 
 class Interleaving(unittest.TestCase):
