@@ -37,7 +37,7 @@ bool is_foreign(int arena) {
 
 // A heap for options that may be null; sets errno.
 Heap *create_heap(const Options *given) {
-    Options options = environment_options();
+    Options options = environment_options();  // read in any case: it has settings of the process as well
     if (given != nullptr && adopt_options(given, &options, nullptr, 0) != 0) {
         errno = EINVAL;
         return nullptr;

@@ -180,14 +180,15 @@ JEMALLOC_LUA_API int jemalloc_lua_options_help(char *buf, size_t len);
 /*
  * A new state, as by luaL_newstate(): no libraries open, a panic function set. Options: the defaults and
  * the environment variable JEMALLOC_LUA_CONF; a bad pair in it is reported once on stderr and the rest is
- * used. NULL and errno: ENOMEM, ENOTSUP (this LuaJIT takes no allocator: it was built without GC64).
+ * used. NULL and errno: ENOMEM, ENOTSUP (this LuaJIT takes no allocator: it was built without GC64), EINVAL
+ * (an arena:INDEX in the variable that does not exist).
  */
 JEMALLOC_LUA_API lua_State *jemalloc_lua_newstate(void);
 
 /*
- * A new state with exactly these options (JEMALLOC_LUA_CONF is not looked at). NULL means as above with
- * defaults. NULL is returned and errno set: EINVAL (an option out of range, an arena that does not exist),
- * ENOMEM, ENOTSUP.
+ * A new state with exactly these options: of JEMALLOC_LUA_CONF only the settings of the process apply
+ * (verbose, stats_file and the like). Without options: as jemalloc_lua_newstate(). NULL and errno: EINVAL (an
+ * option out of range, an arena that does not exist), ENOMEM, ENOTSUP.
  */
 JEMALLOC_LUA_API lua_State *jemalloc_lua_newstate_opts(const jemalloc_lua_options *options);
 
