@@ -58,6 +58,9 @@ class Conf(unittest.TestCase):
     def test_minus_E_ignores_the_environment(self):
         done = run("-E", "--jemalloc-stats=json", "-e", "", JEMALLOC_LUA_CONF="limit:64M")
         self.assertEqual(json.loads(done.err.splitlines()[-1])["limit"], 0)
+        script = "print(os.getenv 'JEMALLOC_LUA_CONF')"
+        done = run("-E", "-e", script, JEMALLOC_LUA_CONF="stats_file:/no/such/folder/file,limit:x")
+        self.assertEqual((done.out, done.err), ("stats_file:/no/such/folder/file,limit:x\n", ""))
 
     def test_a_bad_pair_in_the_environment_is_reported_and_the_rest_is_used(self):
         done = run("--jemalloc-stats=json", "-e", "",

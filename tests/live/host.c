@@ -5,6 +5,7 @@
  *     run I CODE      runs Lua code in state I
  *     limit I BYTES   sets the limit of state I
  *     turn I N        says ok at once, and sets its limit N times to different values
+ *     threads N       has four threads make and close N states each, of which up to ten are open at once
  *     heap            makes a heap without a state
  *     close I         closes state I
  *     fork            makes a child that takes the next lines; when it ends, this process takes over again
@@ -13,6 +14,7 @@
 #include <lauxlib.h>
 #include <lua.h>
 #include <lualib.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +36,23 @@ static void make(int n) {
 
 static void turn(lua_State *L, int n) {
     for (int i = 1; i <= n; ++i) jemalloc_lua_set_limit(L, (size_t)i << 24);
+}
+
+static void *come_and_go(void *count) {
+    lua_State *mine[10] = {NULL};
+    for (long i = 0; i < (long)(size_t)count; ++i) {
+        lua_State **place = &mine[i * 7 % 10];
+        jemalloc_lua_close(*place);
+        *place = jemalloc_lua_newstate();
+    }
+    for (int i = 0; i < 10; ++i) jemalloc_lua_close(mine[i]);
+    return NULL;
+}
+
+static void run_threads(long count) {
+    pthread_t threads[4];
+    for (int i = 0; i < 4; ++i) pthread_create(&threads[i], NULL, come_and_go, (void *)(size_t)count);
+    for (int i = 0; i < 4; ++i) pthread_join(threads[i], NULL);
 }
 
 int main(void) {
@@ -58,6 +77,8 @@ int main(void) {
             puts("ok");
             turn(states[i], (int)n);
             continue;
+        } else if (sscanf(line, "threads %ld", &n) == 1) {
+            run_threads(n);
         } else if (strcmp(line, "heap") == 0) {
             jemalloc_lua_heap_create(NULL);
         } else if (sscanf(line, "close %d", &i) == 1) {

@@ -108,6 +108,18 @@ class Contents(WithFolder):
         self.assertEqual(len({state.number for state in process.states}), 2500)
         self.assertEqual((process.made, process.ended, process.unlisted), (3000, 500, 0))
 
+    def test_threads_share_out_the_records(self):
+        host = self.host()
+        host.do("make 2")
+        host.do("threads 500")
+        process = self.file(host.pid).read()
+        self.assertEqual([state.number for state in process.states], [1, 2])
+        self.assertEqual((process.made, process.ended, process.unlisted), (2002, 2000, 0))
+        used = struct.unpack_from("<Q", (self.folder / str(host.pid)).read_bytes(), 72)[0]
+        self.assertLessEqual(used, 2 + 4 * 10)  # those that were closed were used again
+        host.do("make 50")
+        self.assertEqual(len({state.number for state in self.file(host.pid).read().states}), 52)
+
     def test_a_reader_never_sees_words_that_do_not_belong_together(self):
         host = self.host()
         host.do("make 1")

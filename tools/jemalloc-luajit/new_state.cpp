@@ -78,6 +78,22 @@ std::string creation_error(const jemalloc_lua_options &options, int error) {
     }
 }
 
+// A state with these options. The library reads JEMALLOC_LUA_CONF when it makes its first: under -E it must
+// find none, and what the script starts must find what there was.
+lua_State *new_state_on_heap(const CommandLine &line, const jemalloc_lua_options &options) {
+    if (!line.ignore_environment) {
+        return line.conf.empty() ? jemalloc_lua_newstate() : jemalloc_lua_newstate_opts(&options);
+    }
+    const char *conf = std::getenv("JEMALLOC_LUA_CONF");
+    const std::string kept = conf != nullptr ? conf : "";
+    unsetenv("JEMALLOC_LUA_CONF");
+    lua_State *L = jemalloc_lua_newstate_opts(&options);
+    const int error = errno;
+    if (conf != nullptr) setenv("JEMALLOC_LUA_CONF", kept.c_str(), 1);
+    errno = error;
+    return L;
+}
+
 }  // namespace
 
 bool heap_options(const CommandLine &line, jemalloc_lua_options *options, std::string *why) {
@@ -99,8 +115,7 @@ lua_State *new_state(const CommandLine &line, const jemalloc_lua_options &option
     errno = ENOMEM;
     switch (line.allocator) {
         case Allocator::heap:
-            L = line.conf.empty() && !line.ignore_environment ? jemalloc_lua_newstate()
-                                                              : jemalloc_lua_newstate_opts(&options);
+            L = new_state_on_heap(line, options);
             break;
         case Allocator::built_in:
             L = luaL_newstate();
