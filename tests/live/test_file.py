@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import struct
+import unittest
 
 from host import WithFolder, main, stats_file
 
@@ -193,6 +194,7 @@ class ComingAndGoing(WithFolder):
             self.assertEqual(host.errors, "")
 
 
+@unittest.skipIf(os.environ.get("LIVE_SANITIZER") == "thread", "ThreadSanitizer can't follow jemalloc's locks into fork()")
 class Forks(WithFolder):
     def test_a_child_has_a_file_of_its_own_with_the_states_that_it_got(self):
         host = self.host()
