@@ -10,6 +10,7 @@
 
 #include <cstring>
 
+#include "memcheck.h"
 #include "slab_harden.h"
 
 namespace jemalloc_lua {
@@ -164,6 +165,7 @@ void destroy(Heap *base) {
         heap->~SlabHeap();
     }
     unpoison(memory, size);
+    memcheck::forget(memory, size);
     if (scrub) explicit_bzero(memory, size);
     free_nursery(memory, size, slab_size);
     shared_given(home, size, std::max(size, at_home));

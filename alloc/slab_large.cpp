@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "memcheck.h"
 #include "slab_harden.h"
 
 #ifndef MREMAP_DONTUNMAP
@@ -78,6 +79,7 @@ void *region_alloc(SlabHeap *heap, std::size_t size, std::size_t bytes) {
 // Its bytes stay counted.
 void region_free(SlabHeap *heap, void *ptr, std::size_t size, std::size_t bytes) {
     if (heap->harden) forget_large(heap, ptr);
+    memcheck::forget(ptr, bytes);
     je::sdallocx(ptr, bytes, je::no_tcache_flag | region_flags(heap, size));
     --heap->large_blocks;
     heap->large_bytes -= bytes;
@@ -265,6 +267,7 @@ JEMALLOC_LUA_TOUCHES_FREED void flush_cached(SlabHeap *heap) {
             if (heap->harden) forget_large(heap, block);
             const std::size_t bytes = je::sallocx(block, 0);
             unpoison(block, bytes);
+            memcheck::forget(block, bytes);
             je::sdallocx(block, bytes, je::no_tcache_flag);
             heap->cached_bytes -= bytes;
             heap->account.give(bytes);

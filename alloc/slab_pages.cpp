@@ -4,6 +4,7 @@
 #include <cassert>
 #include <cstring>
 
+#include "memcheck.h"
 #include "slab_harden.h"
 
 namespace jemalloc_lua {
@@ -121,6 +122,7 @@ void release_slab(SlabHeap *heap, Slab *slab) {
     void *memory = reinterpret_cast<void *>(base_of(heap, slab));
     if (heap->harden) forget_slab(heap, slab);
     unpoison(memory, size);
+    memcheck::forget(memory, size);
     if (heap->scrub) explicit_bzero(memory, size);
     je::sdallocx(memory, size, je::align_flag(size) | je::no_tcache_flag);
     --heap->slab_count;

@@ -5,6 +5,7 @@
 
 #include "address_guard.h"
 #include "heap.h"
+#include "memcheck.h"
 #include "stats_file.h"
 #include "watch.h"
 
@@ -73,7 +74,7 @@ Heap *heap_of(lua_State *L) {
                                   &slab_harden_scrub_front, &direct_front, &checked_front}) {
         if (f == front->alloc || f == front->closing) return static_cast<Heap *>(ud);
     }
-    return nullptr;
+    return memcheck::is_entry(f) ? static_cast<Heap *>(ud) : nullptr;
 }
 
 // As in luaL_newstate() of LuaJIT (lib_aux.c).
@@ -95,7 +96,7 @@ lua_State *create_state(const Options *options) {
     jemalloc_lua_stats wanted{};
     heap->account.count(&wanted);
     heap->account.set_limits(0, 0);
-    lua_State *L = lua_newstate(heap->front->alloc, heap);
+    lua_State *L = lua_newstate(memcheck::entry(heap), heap);
     if (L != nullptr) {
         heap->ended = nullptr;
         heap->account.set_limits(wanted.limit, wanted.soft_limit);
@@ -127,7 +128,7 @@ lua_State *create_state(const Options *options) {
         if (heap->state_block != nullptr) {
             heap->front->alloc(heap, heap->state_block, heap->state_block_size, 0);
         } else {
-            heap->front->destroy(heap);
+            memcheck::destroy(heap);
         }
     }
     errno = asked ? ENOMEM : ENOTSUP;
@@ -161,7 +162,10 @@ lua_State *jemalloc_lua_newstate_opts(const jemalloc_lua_options *options) {
 void jemalloc_lua_close(lua_State *L) {
     if (L == nullptr) return;
     Heap *heap = heap_of(L);
-    if (heap != nullptr && heap->front->closing != nullptr) lua_setallocf(L, heap->front->closing, heap);
+    if (heap != nullptr && heap->front->closing != nullptr &&
+        lua_getallocf(L, nullptr) == heap->front->alloc) {
+        lua_setallocf(L, heap->front->closing, heap);
+    }
     lua_close(L);
 }
 
@@ -187,6 +191,7 @@ int jemalloc_lua_set_limit(lua_State *L, std::size_t bytes) {
 std::size_t jemalloc_lua_trim(lua_State *L) {
     Heap *heap = heap_of(L);
     if (heap == nullptr) return 0;
+    const memcheck::Quiet quiet;
     const std::size_t bytes = heap->front->trim(heap);
     heap->account.show();
     return bytes;
@@ -208,9 +213,9 @@ jemalloc_lua_heap *jemalloc_lua_heap_create(const jemalloc_lua_options *options)
 void jemalloc_lua_heap_destroy(jemalloc_lua_heap *heap) {
     if (heap == nullptr) return;
     stats_file::end(heap);
-    heap->front->destroy(heap);
+    memcheck::destroy(heap);
 }
 
 lua_Alloc jemalloc_lua_heap_alloc(jemalloc_lua_heap *heap) {
-    return heap == nullptr ? nullptr : heap->front->alloc;
+    return heap == nullptr ? nullptr : memcheck::entry(heap);
 }
