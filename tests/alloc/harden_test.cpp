@@ -50,7 +50,7 @@ class HardenDeathTest : public testing::TestWithParam<std::string> {
     }
     std::string report(const void *ptr, const std::string &what) {
         return "^jemalloc_lua: harden: state " + text_of(state_.get()) + ", heap " + text_of(ud_) +
-               ": block " + text_of(ptr) + " " + what + "[^\n]*\n$";
+               ": block " + text_of(ptr) + " " + what + "[^\n]*\n";
     }
 
     test::State state_;
