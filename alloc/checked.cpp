@@ -92,8 +92,11 @@ std::size_t first_other(const unsigned char *bytes, std::size_t size, unsigned c
     return at;
 }
 
-// Verifies a block that Lua hands in, and forgets it.
-void check_live(CheckedHeap *heap, void *ptr, std::size_t size) {
+// How much LuaJIT may fall short by of a closure's size after a refusal: its references to upvalues.
+constexpr std::size_t max_upvalues_size = 60 * 8;
+
+// Verifies a block that Lua hands in; the size that it has.
+std::size_t check_live(CheckedHeap *heap, void *ptr, std::size_t size) {
     const auto found = heap->live.find(ptr);
     if (found == heap->live.end()) {
         for (std::size_t i = 0; i < heap->freed_count; ++i) {
@@ -102,6 +105,9 @@ void check_live(CheckedHeap *heap, void *ptr, std::size_t size) {
         }
         report(heap, ptr, size, "not a block of this heap");
     }
+    const bool short_closure =
+        heap->account.any_refused() && size < found->second && found->second - size <= max_upvalues_size;
+    if (short_closure) size = found->second;
     if (found->second != size) {
         report(heap, ptr, found->second, "wrong size: the caller says %zu bytes", size);
     }
@@ -115,6 +121,7 @@ void check_live(CheckedHeap *heap, void *ptr, std::size_t size) {
     if (good != canary_size) {
         report(heap, ptr, size, "written past its end: byte %zu is 0x%02x", size + good, end[good]);
     }
+    return size;
 }
 
 // Gives the oldest block of the quarantine back to jemalloc.
@@ -178,7 +185,7 @@ void *obtain(CheckedHeap *heap, std::size_t size, bool must) {
 }
 
 void release(CheckedHeap *heap, void *ptr, std::size_t size) {
-    check_live(heap, ptr, size);
+    size = check_live(heap, ptr, size);
     heap->live.erase(ptr);
     std::memset(ptr, freed_byte, size);
     if (heap->ends_with(ptr)) {

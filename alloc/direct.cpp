@@ -14,10 +14,6 @@ namespace {
 struct DirectHeap : Heap {
     DirectHeap(const Options &options, unsigned home) : Heap(direct_front, options, true, home) {}
 
-    // A block could not shrink for want of memory and is larger than Lua knows: from then on sizes are asked
-    // of jemalloc.
-    bool odd_sizes = false;
-
     // Bytes of extents given to jemalloc and not purged since, or a little less.
     std::size_t released = 0;
 
@@ -29,9 +25,9 @@ struct DirectHeap : Heap {
         return account.take(bytes);
     }
 
-    // Bytes that jemalloc holds for a block of `size`.
+    // Bytes that jemalloc holds for a block of `size`. After a refusal Lua's word for it is not enough.
     std::size_t held(const void *ptr, std::size_t size) const {
-        return odd_sizes ? je::sallocx(ptr, 0) : je::size_class(size);
+        return account.any_refused() ? je::sallocx(ptr, 0) : je::size_class(size);
     }
 };
 
@@ -68,11 +64,7 @@ void release(DirectHeap *heap, void *ptr, std::size_t size) {
     if (heap->scrub) [[unlikely]]
         explicit_bzero(ptr, size);
     const std::size_t bytes = heap->held(ptr, size);
-    if (heap->odd_sizes) [[unlikely]] {
-        je::dallocx(ptr, heap->source.free_flags());
-    } else {
-        je::sdallocx(ptr, bytes, heap->source.free_flags());
-    }
+    je::sdallocx(ptr, bytes, heap->source.free_flags());
     if (heap->ends_with(ptr)) [[unlikely]]
         return end_with_state(heap);
     heap->account.give(bytes);
@@ -103,9 +95,7 @@ void release(DirectHeap *heap, void *ptr, std::size_t size) {
     void *moved = je::mallocx(at_least_16(new_size), flags);
     if (moved == nullptr) {
         refuse(heap, new_bytes);
-        if (grows) return nullptr;
-        heap->odd_sizes = true;  // Lua does not expect that a block can't shrink
-        return ptr;
+        return grows ? nullptr : ptr;  // Lua does not expect that a block can't shrink
     }
     ++heap->requests;
     std::memcpy(moved, ptr, old_size < new_size ? old_size : new_size);

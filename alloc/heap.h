@@ -87,6 +87,11 @@ class Account {
         show();
     }
 
+    // Whether any request was ever refused. From then on LuaJIT may be wrong about the size of a block: a
+    // closure that could not get one of its upvalues is freed as one without any (lj_func_newL_gc() in
+    // lj_func.c), and a block that could not shrink is larger than Lua knows.
+    bool any_refused() const { return refusals_ != 0; }
+
     void set_limits(std::size_t limit, std::size_t soft_limit);  // bytes, 0: none
     void attach(lua_State *L) { state_ = L; }
     // The state is gone: its collector is not to be touched any more.
@@ -216,6 +221,7 @@ struct jemalloc_lua_heap {
     void *state_block = nullptr;
     std::size_t state_block_size = 0;
     bool *ended = nullptr;
+    void *first_blocks = nullptr;  // of state.cpp, while lua_newstate() runs
 
     // The first block handed out is the state's.
     void note_first(void *block, std::size_t size) {

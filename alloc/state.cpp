@@ -1,6 +1,8 @@
 // Lua states on heaps: how they are made, found again from a lua_State *, and closed.
 
 #include <cerrno>
+#include <csetjmp>
+#include <cstddef>
 #include <cstdio>
 
 #include "address_guard.h"
@@ -85,18 +87,79 @@ int panic(lua_State *L) {
     return 0;
 }
 
+// ---- The first requests of a state
+//
+// LuaJIT crashes when one of the requests 2 to 7 of lua_newstate() is refused, on any allocator:
+// close_state() in lj_state.c takes the string table for made. So such a refusal does not return to it.
+// lua_newstate() is left by a jump, over frames of C that hold nothing but the blocks, and those are known.
+
+struct FirstBlocks {
+    static constexpr std::size_t fragile = 7;
+
+    struct Block {
+        void *ptr;
+        std::size_t size;
+    };
+    Block live[fragile];
+    std::size_t count = 0;
+    std::size_t requests = 0;
+    std::jmp_buf out;
+
+    void move(const void *from, void *to, std::size_t size) {
+        for (std::size_t i = 0; i < count; ++i) {
+            if (live[i].ptr != from) continue;
+            live[i] = {to, size};
+            if (to == nullptr) live[i] = live[--count];
+            return;
+        }
+    }
+};
+
+void *create_alloc(void *ud, void *ptr, std::size_t old_size, std::size_t new_size) {
+    auto *heap = static_cast<Heap *>(ud);
+    FirstBlocks &first = *static_cast<FirstBlocks *>(heap->first_blocks);
+    void *given = memcheck::entry(heap)(heap, ptr, old_size, new_size);
+    if (first.requests >= FirstBlocks::fragile) return given;
+    if (new_size != 0) {
+        ++first.requests;
+        if (given == nullptr && first.requests > 1) std::longjmp(first.out, 1);
+    }
+    if (ptr != nullptr) {
+        first.move(ptr, given, new_size);
+    } else if (given != nullptr) {
+        first.live[first.count++] = {given, new_size};
+    }
+    return given;
+}
+
+// lua_newstate(). Null: as lua_newstate() says so, or the first blocks are given back, the heap has ended.
+lua_State *new_state(Heap *heap) {
+    FirstBlocks first;
+    heap->first_blocks = &first;
+    if (setjmp(first.out) != 0) {
+        // The first of them is the state's, whose end is the heap's.
+        while (first.count > 0) {
+            const FirstBlocks::Block block = first.live[--first.count];
+            memcheck::entry(heap)(heap, block.ptr, block.size, 0);
+        }
+        return nullptr;
+    }
+    lua_State *L = lua_newstate(create_alloc, heap);
+    if (L != nullptr) lua_setallocf(L, memcheck::entry(heap), heap);
+    return L;
+}
+
 lua_State *create_state(const Options *options) {
     Heap *heap = create_heap(options);
     if (heap == nullptr) return nullptr;
     bool ended = false;
     heap->owned_by_state = true;
     heap->ended = &ended;
-    // LuaJIT crashes when one of the first requests of lua_newstate() is refused (close_state() in lj_state.c
-    // takes the string table for made), so the limit is held to when the state is there.
+    // The limit is held to when the state is there.
     jemalloc_lua_stats wanted{};
     heap->account.count(&wanted);
     heap->account.set_limits(0, 0);
-    lua_State *L = lua_newstate(memcheck::entry(heap), heap);
+    lua_State *L = new_state(heap);
     if (L != nullptr) {
         heap->ended = nullptr;
         heap->account.set_limits(wanted.limit, wanted.soft_limit);

@@ -1,0 +1,1 @@
+-- Nothing but a state with its libraries: every refusal is of its making, or of the opening of a library.
