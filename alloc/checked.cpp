@@ -92,9 +92,6 @@ std::size_t first_other(const unsigned char *bytes, std::size_t size, unsigned c
     return at;
 }
 
-// How much LuaJIT may fall short by of a closure's size after a refusal: its references to upvalues.
-constexpr std::size_t max_upvalues_size = 60 * 8;
-
 // Verifies a block that Lua hands in; the size that it has.
 std::size_t check_live(CheckedHeap *heap, void *ptr, std::size_t size) {
     const auto found = heap->live.find(ptr);

@@ -46,6 +46,10 @@ extern const FrontEnd slab_harden_scrub_front;
 extern const FrontEnd direct_front;
 extern const FrontEnd checked_front;
 
+// How much LuaJIT may fall short by of a closure's size after a refusal (Account::any_refused()): what its
+// references to upvalues take, of which it has 60 at most.
+inline constexpr std::size_t max_upvalues_size = std::size_t{60} * 8;
+
 // The bytes that a heap holds from jemalloc, and how many it may.
 //
 // Between two marks the footprint moves without being looked at. The upper one is the lowest of the hard

@@ -22,6 +22,8 @@
 // Keys are from the kernel, one set for each heap. They are no secret from who can read the heap's memory.
 #pragma once
 
+#include <algorithm>
+
 #include "slab_heap.h"
 
 namespace jemalloc_lua {
@@ -154,6 +156,14 @@ JEMALLOC_LUA_TOUCHES_FREED inline Block *claim(SlabHeap *heap, Block *block, uns
     return next;
 }
 
+// Whether a small block that is freed may be larger than LuaJIT says: a closure, after a refusal.
+inline bool is_short_closure(const SlabHeap *heap, std::uint8_t mark, std::size_t size) {
+    if (!heap->account.any_refused() || size - 1 >= heap->small_max) return false;
+    if (mark <= live_mark(class_of(size)) || mark >= live_mark(class_count)) return false;
+    return class_size(mark - mark_live) <=
+           class_size(class_of(std::min(size + max_upvalues_size, max_small)));
+}
+
 // The slab of a small block that is freed, which is marked free from now on.
 inline Slab *disown(SlabHeap *heap, const void *ptr, std::size_t size) {
     const auto at = reinterpret_cast<std::uintptr_t>(ptr);
@@ -163,8 +173,11 @@ inline Slab *disown(SlabHeap *heap, const void *ptr, std::size_t size) {
     Slab *slab = slab_of<true>(heap, ptr);
     std::uint8_t *mark = mark_at(heap, slab, ptr);
     const auto *guard = reinterpret_cast<const std::uintptr_t *>(slab) - 1;
-    if (*mark != live_mark(class_of(size)) || *guard != guard_word(hard(heap), guard)) [[unlikely]]
-        report_wrong(heap, ptr, size);
+    if (*mark != live_mark(class_of(size)) || *guard != guard_word(hard(heap), guard)) [[unlikely]] {
+        if (!is_short_closure(heap, *mark, size) || *guard != guard_word(hard(heap), guard)) {
+            report_wrong(heap, ptr, size);
+        }
+    }
     *mark = mark_free;
     return slab;
 }

@@ -114,8 +114,9 @@ void judge(const Trial &trial, const PointName &point, Refusal refusal, const Tr
         ++counts->wrong;
         note(trial, point, refusal, outcome.wrong.c_str());
     }
-    const bool uncounted =
-        trial.options.front != JEMALLOC_LUA_FRONT_CHECKED && outcome.uncounted > clean.uncounted;
+    // Records of checked and hardened heaps grow by doubling, and are counted to the byte or not at all.
+    const bool records = trial.options.front == JEMALLOC_LUA_FRONT_CHECKED || trial.options.harden != 0;
+    const bool uncounted = !records && outcome.uncounted > clean.uncounted;
     if (uncounted || outcome.left > clean.left) {
         ++counts->leaks;
         char text[160];

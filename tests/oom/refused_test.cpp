@@ -1,5 +1,6 @@
 // What a heap owes to LuaJIT after it has refused a request.
 
+#include <string>
 #include <vector>
 
 #include "support.h"
@@ -14,10 +15,10 @@ ON_EVERY_FRONT_AND_ARENA(Refused);
 
 // A closure that could not get one of its upvalues is freed as one without any (lj_func_newL_gc() in
 // lj_func.c).
-TEST_P(Refused, TakesBackAClosureThatLuaJITSaysIsSmallerThanItIs) {
+void expect_closures_taken_back(const std::string &conf) {
     const std::size_t before = test::jemalloc_bytes();
     {
-        const test::State one = state("limit:4M");
+        const test::State one = test::state(conf);
         void *heap = nullptr;
         const lua_Alloc alloc = lua_getallocf(one.get(), &heap);
         const std::size_t footprint = test::stats(one.get()).footprint;
@@ -41,6 +42,15 @@ TEST_P(Refused, TakesBackAClosureThatLuaJITSaysIsSmallerThanItIs) {
         EXPECT_LE(test::stats(one.get()).footprint, footprint + 64 * K);
     }
     test::expect_jemalloc_bytes(before);
+}
+
+TEST_P(Refused, TakesBackAClosureThatLuaJITSaysIsSmallerThanItIs) {
+    expect_closures_taken_back(conf("limit:4M"));
+}
+
+TEST(RefusedHardened, TakesBackAClosureThatLuaJITSaysIsSmallerThanItIs) {
+    expect_closures_taken_back("harden:true,limit:4M");
+    expect_closures_taken_back("harden:true,scrub:true,limit:4M");
 }
 
 }  // namespace

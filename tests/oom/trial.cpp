@@ -130,6 +130,7 @@ const std::vector<Setting> settings = {
     {"slab", "front:slab"},
     // As many slow paths as can be, in small programs.
     {"slab, tight", "front:slab,nursery:16K,slab:16K,huge_min:64K,arena_threshold:128K,retain:0,scrub:true"},
+    {"slab, harden", "harden:true"},
     {"direct", "front:direct"},
     {"checked", "front:checked"},
     {"none", ""},
