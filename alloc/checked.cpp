@@ -92,8 +92,17 @@ std::size_t first_other(const unsigned char *bytes, std::size_t size, unsigned c
     return at;
 }
 
-// Verifies a block that Lua hands in; the size that it has.
-std::size_t check_live(CheckedHeap *heap, void *ptr, std::size_t size) {
+// The size of a block that is freed: after a refusal LuaJIT may name one that is too small.
+std::size_t freed_size(const CheckedHeap *heap, void *ptr, std::size_t size) {
+    if (!heap->account.any_refused()) return size;
+    const auto found = heap->live.find(ptr);
+    const bool is_short =
+        found != heap->live.end() && found->second > size && found->second - size <= max_upvalues_size;
+    return is_short ? found->second : size;
+}
+
+// Verifies a block that Lua hands in.
+void check_live(CheckedHeap *heap, void *ptr, std::size_t size) {
     const auto found = heap->live.find(ptr);
     if (found == heap->live.end()) {
         for (std::size_t i = 0; i < heap->freed_count; ++i) {
@@ -102,9 +111,6 @@ std::size_t check_live(CheckedHeap *heap, void *ptr, std::size_t size) {
         }
         report(heap, ptr, size, "not a block of this heap");
     }
-    const bool short_closure =
-        heap->account.any_refused() && size < found->second && found->second - size <= max_upvalues_size;
-    if (short_closure) size = found->second;
     if (found->second != size) {
         report(heap, ptr, found->second, "wrong size: the caller says %zu bytes", size);
     }
@@ -118,7 +124,6 @@ std::size_t check_live(CheckedHeap *heap, void *ptr, std::size_t size) {
     if (good != canary_size) {
         report(heap, ptr, size, "written past its end: byte %zu is 0x%02x", size + good, end[good]);
     }
-    return size;
 }
 
 // Gives the oldest block of the quarantine back to jemalloc.
@@ -182,7 +187,8 @@ void *obtain(CheckedHeap *heap, std::size_t size, bool must) {
 }
 
 void release(CheckedHeap *heap, void *ptr, std::size_t size) {
-    size = check_live(heap, ptr, size);
+    size = freed_size(heap, ptr, size);
+    check_live(heap, ptr, size);
     heap->live.erase(ptr);
     std::memset(ptr, freed_byte, size);
     if (heap->ends_with(ptr)) {
