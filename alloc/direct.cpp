@@ -129,6 +129,7 @@ void *direct_closing(void *ud, void *ptr, std::size_t old_size, std::size_t new_
     auto *heap = static_cast<DirectHeap *>(static_cast<Heap *>(ud));
     const bool skip = heap->source.owned_from_start() && !heap->scrub;
     if (!skip || ptr == nullptr || new_size != 0) return direct_alloc(ud, ptr, old_size, new_size);
+    if (heap->sweep_cut.is_mark(ptr)) heap->sweep_cut.cut();
     if (heap->ends_with(ptr)) end_with_state(heap);
     return nullptr;
 }

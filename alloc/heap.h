@@ -18,6 +18,7 @@
 #include "jemalloc.h"
 #include "jemalloc_lua.h"
 #include "options.h"
+#include "sweep_cut.h"
 
 namespace jemalloc_lua {
 
@@ -165,6 +166,8 @@ class Source {
     }
 
     bool owns_arena() const { return own_; }
+    // Whether it may still come to own one.
+    bool may_leave() const { return threshold_ != SIZE_MAX; }
     unsigned home() const { return home_; }
     // What of a footprint lies there.
     std::size_t part_at_home(std::size_t footprint) const {
@@ -225,7 +228,8 @@ struct jemalloc_lua_heap {
     void *state_block = nullptr;
     std::size_t state_block_size = 0;
     bool *ended = nullptr;
-    void *first_blocks = nullptr;  // of state.cpp, while lua_newstate() runs
+    void *first_blocks = nullptr;      // of state.cpp, while lua_newstate() runs
+    jemalloc_lua::SweepCut sweep_cut;  // while jemalloc_lua_close() runs
 
     // The first block handed out is the state's.
     void note_first(void *block, std::size_t size) {

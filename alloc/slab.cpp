@@ -93,10 +93,19 @@ void *slab_alloc(void *ud, void *ptr, std::size_t old_size, std::size_t new_size
     return resize<scrub, harden>(heap, ptr, old_size, new_size);
 }
 
-// The state is closing: its slabs go as a whole, so small blocks need not be freed.
+// Whether nothing is lost of what is not freed block by block.
+bool goes_as_a_whole(const SlabHeap *heap) {
+    return heap->source.owns_arena() && heap->knows_home_blocks;
+}
+
+// The state is closing: its slabs go as a whole, so small blocks need not be freed, and objects not visited.
 template <bool scrub, bool harden>
 void *slab_closing(void *ud, void *ptr, std::size_t old_size, std::size_t new_size) {
-    if (new_size == 0 && old_size - 1 < heap_from(ud)->small_max && !scrub) return nullptr;
+    SlabHeap *heap = heap_from(ud);
+    if (new_size == 0 && !scrub) {
+        if (heap->sweep_cut.is_mark(ptr) && goes_as_a_whole(heap)) heap->sweep_cut.cut();
+        if (old_size - 1 < heap->small_max) return nullptr;
+    }
     return slab_alloc<scrub, harden>(ud, ptr, old_size, new_size);
 }
 
@@ -205,7 +214,8 @@ SlabHeap::SlabHeap(const FrontEnd &front_end, const Options &options, std::size_
       retain(options.retain),
       huge_min(options.huge_min),
       thp(options.thp),
-      harden(options.harden != 0) {
+      harden(options.harden != 0),
+      knows_home_blocks(options.harden == 0 && options.scrub == 0) {
     const std::size_t heap_size = harden ? sizeof(HardSlabHeap) : sizeof(SlabHeap);
     nursery_start = reinterpret_cast<std::uintptr_t>(this) & slab_base;
     nursery_end = nursery_start + nursery_bytes;

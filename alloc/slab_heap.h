@@ -39,6 +39,7 @@
 #include <cstdint>
 
 #include "heap.h"
+#include "registry.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define JEMALLOC_LUA_ASAN 1
@@ -186,6 +187,11 @@ struct SlabHeap : Heap {
     bool shrinking = false;  // a block moves into a smaller one: the limit does not stop that
     bool harden;             // it is a HardSlabHeap, see slab_harden.h
 
+    // Large blocks on the shared arena of a heap that may leave it. All of them, unless there was no memory
+    // for the list, or the heap is one whose blocks are freed one by one at its end as well.
+    Registry home_blocks;
+    bool knows_home_blocks;
+
     void give(std::size_t bytes) {
         released += bytes;
         if (bytes > largest_released) largest_released = bytes;
@@ -258,6 +264,8 @@ void *large_free(SlabHeap *heap, void *ptr, std::size_t size);  // null
 // Between any two sizes of which at least one is large. Null: not enough memory, the block is as before.
 void *large_resize(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_t new_size);
 void flush_cached(SlabHeap *heap);
+// What a state that was closed without a visit to each object left on the shared arena.
+void release_home_blocks(SlabHeap *heap);
 
 // Counts bytes against the limit, emptying caches where that helps.
 bool take(SlabHeap *heap, std::size_t bytes);

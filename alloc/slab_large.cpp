@@ -54,6 +54,50 @@ void advise(const SlabHeap *heap, void *ptr, std::size_t bytes) {
             heap->thp == JEMALLOC_LUA_THP_ALWAYS ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 }
 
+// ---- Large blocks on the shared arena
+//
+// A heap on arena:auto begins there, and what lies there goes block by block, whereas an arena of its own is
+// emptied as a whole. So that a state can be closed without a visit to each object (sweep_cut.h), they are
+// listed; that ends when the heap has left, at 1 MiB as a rule.
+
+constexpr std::size_t min_home_blocks = 32;  // entries of the list
+
+std::size_t table_bytes(std::size_t capacity) {
+    return capacity * sizeof(Registry::Entry);
+}
+
+void free_home_table(SlabHeap *heap, Registry::Entry *entries, std::size_t capacity) {
+    if (entries == nullptr) return;
+    je::sdallocx(entries, table_bytes(capacity), je::no_tcache_flag);
+    heap->account.give(table_bytes(capacity));
+}
+
+bool has_room_at_home(SlabHeap *heap) {
+    const std::size_t capacity = heap->home_blocks.capacity();
+    if (heap->home_blocks.count() < capacity / 2) return true;
+    const std::size_t wanted = std::max(2 * capacity, min_home_blocks);
+    if (heap->account.footprint() + table_bytes(wanted) > heap->account.limit()) return false;
+    void *memory = je::mallocx(table_bytes(wanted), heap->source.flags() | je::zero_flag);
+    if (memory == nullptr) return false;
+    heap->account.force(table_bytes(wanted));
+    Registry::Entry *old = heap->home_blocks.entries();
+    heap->home_blocks.move_to(static_cast<Registry::Entry *>(memory), wanted);
+    free_home_table(heap, old, capacity);
+    return true;
+}
+
+void enter_home_block(SlabHeap *heap, const void *ptr) {
+    if (!heap->knows_home_blocks) return;
+    heap->knows_home_blocks = has_room_at_home(heap);
+    if (heap->knows_home_blocks) heap->home_blocks.insert(reinterpret_cast<std::uintptr_t>(ptr), 1);
+}
+
+void forget_home_block(SlabHeap *heap, const void *ptr) {
+    if (heap->home_blocks.count() > 0) heap->home_blocks.erase(reinterpret_cast<std::uintptr_t>(ptr));
+}
+
+// ---- Regions
+
 // A region from jemalloc; its bytes have been counted, and are still when it returns null.
 void *region_alloc(SlabHeap *heap, std::size_t size, std::size_t bytes) {
     if (heap->harden && !reserve_entry(heap)) return nullptr;
@@ -68,6 +112,7 @@ void *region_alloc(SlabHeap *heap, std::size_t size, std::size_t bytes) {
         return nullptr;
     }
     if (heap->harden) enter_large(heap, ptr, bytes);
+    if (heap->source.may_leave()) enter_home_block(heap, ptr);
     ++heap->large_blocks;
     heap->large_bytes += bytes;
     heap->reuse(bytes);
@@ -79,6 +124,7 @@ void *region_alloc(SlabHeap *heap, std::size_t size, std::size_t bytes) {
 // Its bytes stay counted.
 void region_free(SlabHeap *heap, void *ptr, std::size_t size, std::size_t bytes) {
     if (heap->harden) forget_large(heap, ptr);
+    forget_home_block(heap, ptr);
     memcheck::forget(ptr, bytes);
     je::sdallocx(ptr, bytes, je::no_tcache_flag | region_flags(heap, size));
     --heap->large_blocks;
@@ -265,6 +311,7 @@ JEMALLOC_LUA_TOUCHES_FREED void flush_cached(SlabHeap *heap) {
                 continue;
             }
             if (heap->harden) forget_large(heap, block);
+            forget_home_block(heap, block);
             const std::size_t bytes = je::sallocx(block, 0);
             unpoison(block, bytes);
             memcheck::forget(block, bytes);
@@ -275,6 +322,18 @@ JEMALLOC_LUA_TOUCHES_FREED void flush_cached(SlabHeap *heap) {
         }
         heap->cached[i] = kept;
     }
+}
+
+void release_home_blocks(SlabHeap *heap) {
+    Registry &blocks = heap->home_blocks;
+    for (std::size_t i = 0; i < blocks.capacity(); ++i) {
+        if (blocks.entries()[i].key == 0) continue;
+        void *ptr = reinterpret_cast<void *>(blocks.entries()[i].key);
+        const std::size_t bytes = je::sallocx(ptr, 0);
+        memcheck::forget(ptr, bytes);
+        je::sdallocx(ptr, bytes, je::no_tcache_flag);
+    }
+    free_home_table(heap, blocks.entries(), blocks.capacity());
 }
 
 }  // namespace jemalloc_lua

@@ -194,8 +194,9 @@ JEMALLOC_LUA_API lua_State *jemalloc_lua_newstate_opts(const jemalloc_lua_option
 
 /*
  * Closes a state, as lua_close() does: finalizers run, then all its memory is released. Faster than
- * lua_close(), because the heap is told that single blocks need not be freed. Plain lua_close() releases
- * everything as well. A state that is not ours is passed to lua_close(). NULL is ignored.
+ * lua_close(), because single blocks need not be freed, nor the objects of a large state be visited. Plain
+ * lua_close() releases everything as well. A state that is not ours is passed to lua_close(). NULL is
+ * ignored.
  */
 JEMALLOC_LUA_API void jemalloc_lua_close(lua_State *L);
 

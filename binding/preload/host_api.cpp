@@ -1,8 +1,9 @@
-// What the Lua module `jemalloc` calls of Lua (binding/module.cpp is in the shim too): hidden functions that
-// go on to the host's LuaJIT. Errors that it raises pass through them, as they hold nothing.
+// What the Lua module `jemalloc` calls of Lua (binding/module.cpp is in the shim too), and the allocator
+// where it has Lua run something: hidden functions that go on to the host's LuaJIT. Errors that it raises
+// pass through them, as they hold nothing.
 //
-// A state gets the module by lua_cpcall(). Where the host's LuaJIT does not show all of these functions, that
-// call does nothing, and the state is without the module.
+// All begins with lua_cpcall(). Where the host's LuaJIT does not show all of these functions, that call does
+// nothing, and the state is without the module.
 
 #include <dlfcn.h>
 #include <link.h>
@@ -13,10 +14,11 @@
 
 // clang-format off
 #define JEMALLOC_LUA_HOST_API(F)                                                                              \
-    F(luaL_checknumber) F(luaL_findtable) F(luaL_loadbuffer) F(luaL_optlstring) F(lua_call) F(lua_cpcall)     \
-    F(lua_createtable) F(lua_error) F(lua_getfield) F(lua_pcall) F(lua_pushboolean) F(lua_pushcclosure)       \
-    F(lua_pushlightuserdata) F(lua_pushlstring) F(lua_pushnil) F(lua_pushnumber) F(lua_pushstring)            \
-    F(lua_pushvalue) F(lua_pushvfstring) F(lua_setfield) F(lua_settop) F(lua_tointeger) F(lua_touserdata)
+    F(luaJIT_setmode) F(luaL_checknumber) F(luaL_findtable) F(luaL_loadbuffer) F(luaL_optlstring)             \
+    F(lua_call) F(lua_cpcall) F(lua_createtable) F(lua_error) F(lua_getfield) F(lua_pcall)                    \
+    F(lua_pushboolean) F(lua_pushcclosure) F(lua_pushlightuserdata) F(lua_pushlstring) F(lua_pushnil)         \
+    F(lua_pushnumber) F(lua_pushstring) F(lua_pushvalue) F(lua_pushvfstring) F(lua_setfield) F(lua_settop)    \
+    F(lua_tointeger) F(lua_topointer) F(lua_touserdata)
 // clang-format on
 
 namespace jemalloc_lua {
@@ -149,7 +151,15 @@ lua_Integer lua_tointeger(lua_State *L, int index) {
     return api().lua_tointeger(L, index);
 }
 
+const void *lua_topointer(lua_State *L, int index) {
+    return api().lua_topointer(L, index);
+}
+
 void *lua_touserdata(lua_State *L, int index) {
     return api().lua_touserdata(L, index);
+}
+
+int luaJIT_setmode(lua_State *L, int index, int mode) {
+    return api().luaJIT_setmode(L, index, mode);
 }
 }

@@ -9,6 +9,7 @@
 extern "C" {
 #include <lauxlib.h>
 #include <lua.h>
+#include <luajit.h>
 }
 
 namespace jemalloc_lua {
