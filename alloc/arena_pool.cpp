@@ -120,6 +120,12 @@ void set_decay(unsigned index, std::intptr_t dirty_ms, std::intptr_t muzzy_ms) {
     muzzy.write(index, or_default(muzzy_ms, "arenas.muzzy_decay_ms"));
 }
 
+// All arenas' statistics, as they are now.
+void refresh_statistics() {
+    std::uint64_t epoch = 1;
+    je::mallctl("epoch", nullptr, nullptr, &epoch, sizeof epoch);
+}
+
 // Whether jemalloc still knows a tcache: it was made since the last fork.
 bool is_known(unsigned tcache) {
     Pool &p = pool();
@@ -231,12 +237,24 @@ void purge_arena(unsigned index) {
 std::size_t unused_bytes(unsigned index) {
     static const ArenaName dirty("stats.arenas.0.pdirty", 2);
     static const ArenaName muzzy("stats.arenas.0.pmuzzy", 2);
-    std::uint64_t epoch = 1;
-    je::mallctl("epoch", nullptr, nullptr, &epoch, sizeof epoch);
+    refresh_statistics();
     std::size_t pages[2] = {};
     dirty.read(index, &pages[0]);
     muzzy.read(index, &pages[1]);
     return (pages[0] + pages[1]) * je::read<std::size_t>("arenas.page");
+}
+
+std::size_t active_bytes(unsigned index) {
+    // The counter itself, which needs no refreshing; but jemalloc shows no arena that it has not refreshed
+    // once.
+    static const ArenaName active("experimental.arenas.0.pactivep", 2);
+    static const auto page = je::read<std::size_t>("arenas.page");
+    const std::size_t *pages = nullptr;
+    if (active.read(index, &pages) != 0) {
+        refresh_statistics();
+        if (active.read(index, &pages) != 0) return 0;
+    }
+    return *pages * page;
 }
 
 std::optional<unsigned> create_tcache() {

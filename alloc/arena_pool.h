@@ -48,6 +48,9 @@ void purge_arena(unsigned index);
 // not for a hot path.
 std::size_t unused_bytes(unsigned index);
 
+// Bytes of pages that an arena has given out; 0 where jemalloc does not tell. Cheap, but for the first time.
+std::size_t active_bytes(unsigned index);
+
 std::optional<unsigned> create_tcache();
 void destroy_tcache(unsigned id);
 void flush_tcache(unsigned id);

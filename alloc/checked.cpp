@@ -19,27 +19,38 @@
 namespace jemalloc_lua {
 namespace {
 
-// The heap's own records: from jemalloc too, so that the host's malloc is left alone.
+// The heap's own records: from jemalloc too, so that the host's malloc is left alone, and part of the
+// footprint.
 template <class T>
 struct RecordAllocator {
     using value_type = T;
 
-    RecordAllocator() = default;
+    explicit RecordAllocator(Heap *owner) : heap(owner) {}
     template <class U>
-    RecordAllocator(const RecordAllocator<U> &) {}
+    RecordAllocator(const RecordAllocator<U> &other) : heap(other.heap) {}
 
     T *allocate(std::size_t n) {
-        static const int flags = je::no_tcache_flag | je::arena_flag(shared_arena());
-        if (void *memory = je::mallocx(n * sizeof(T), flags)) return static_cast<T *>(memory);
+        const std::size_t bytes = je::size_class(n * sizeof(T));
+        if (!take_region(heap, bytes)) throw std::bad_alloc();
+        if (void *memory = je::mallocx(bytes, heap->source.flags())) return static_cast<T *>(memory);
+        heap->account.give(bytes);
         throw std::bad_alloc();
     }
-    void deallocate(T *memory, std::size_t) { je::dallocx(memory, je::no_tcache_flag); }
+    void deallocate(T *memory, std::size_t n) {
+        const std::size_t bytes = je::size_class(n * sizeof(T));
+        je::sdallocx(memory, bytes, heap->source.free_flags());
+        heap->account.give(bytes);
+        heap->released += bytes;
+    }
 
     template <class U>
-    bool operator==(const RecordAllocator<U> &) const {
-        return true;
+    bool operator==(const RecordAllocator<U> &other) const {
+        return heap == other.heap;
     }
+
+    Heap *heap;
 };
+using Record = std::pair<void *const, std::size_t>;
 
 constexpr std::size_t canary_size = 16;
 constexpr unsigned char canary_byte = 0xC5;
@@ -54,11 +65,10 @@ struct Freed {
 };
 
 struct CheckedHeap : Heap {
-    CheckedHeap(const Options &options, unsigned home) : Heap(checked_front, options, true, home) {}
+    CheckedHeap(const Options &options, unsigned home)
+        : Heap(checked_front, options, true, home), live(RecordAllocator<Record>(this)) {}
 
-    std::unordered_map<void *, std::size_t, std::hash<void *>, std::equal_to<>,
-                       RecordAllocator<std::pair<void *const, std::size_t>>>
-        live;
+    std::unordered_map<void *, std::size_t, std::hash<void *>, std::equal_to<>, RecordAllocator<Record>> live;
 
     // Freed blocks, a ring from the oldest to the newest.
     std::array<Freed, quarantine_blocks> quarantine;
@@ -140,6 +150,7 @@ void release_oldest(CheckedHeap *heap) {
     heap->freed_bytes -= bytes;
     je::dallocx(freed.ptr, heap->source.free_flags());
     heap->account.give(bytes);
+    heap->released += bytes;
 }
 
 void empty_quarantine(CheckedHeap *heap) {
@@ -150,7 +161,7 @@ bool take(CheckedHeap *heap, std::size_t bytes) {
     // What the quarantine holds is no one's use: it must not make a request fail.
     const std::size_t limit = heap->account.limit();
     if (bytes > limit || heap->account.footprint() > limit - bytes) empty_quarantine(heap);
-    return heap->account.take(bytes);
+    return take_region(heap, bytes);
 }
 
 void *obtain(CheckedHeap *heap, std::size_t size, bool must) {
@@ -246,14 +257,21 @@ void destroy(Heap *heap) {
 }
 
 std::size_t trim(Heap *heap) {
-    empty_quarantine(static_cast<CheckedHeap *>(heap));
+    auto *checked = static_cast<CheckedHeap *>(heap);
+    empty_quarantine(checked);
+    try {
+        checked->live.rehash(0);
+    } catch (const std::bad_alloc &) {  // then it stays as large as it is
+    }
     const std::size_t bytes = std::min(heap->source.trim(), heap->account.peak() - heap->account.footprint());
     heap->purged += bytes;
+    heap->account.settle(heap->source.pages(), 0);
     return bytes;
 }
 
 void count(const Heap *heap, jemalloc_lua_stats *stats) {
     stats->front = JEMALLOC_LUA_FRONT_CHECKED;
+    stats->footprint = heap->account.footprint_now(heap->source.pages());
     stats->cached_bytes = static_cast<const CheckedHeap *>(heap)->freed_bytes;
 }
 

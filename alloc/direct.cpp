@@ -14,17 +14,6 @@ namespace {
 struct DirectHeap : Heap {
     DirectHeap(const Options &options, unsigned home) : Heap(direct_front, options, true, home) {}
 
-    // Bytes of extents given to jemalloc and not purged since, or a little less.
-    std::size_t released = 0;
-
-    bool take(std::size_t bytes) {
-        if (account.must_purge(bytes, released)) [[unlikely]] {
-            source.purge();
-            released = 0;
-        }
-        return account.take(bytes);
-    }
-
     // Bytes that jemalloc holds for a block of `size`. After a refusal Lua's word for it is not enough.
     std::size_t held(const void *ptr, std::size_t size) const {
         return account.any_refused() ? je::sallocx(ptr, 0) : je::size_class(size);
@@ -49,7 +38,7 @@ void *obtain(DirectHeap *heap, std::size_t size) {
     if (size > PTRDIFF_MAX) [[unlikely]]
         return refuse(heap, 0);
     const std::size_t bytes = je::size_class(size);
-    if (!heap->take(bytes)) [[unlikely]]
+    if (!take_region(heap, bytes)) [[unlikely]]
         return nullptr;
     void *ptr = je::mallocx(at_least_16(size), heap->source.flags());
     if (ptr == nullptr) [[unlikely]]
@@ -81,7 +70,7 @@ void release(DirectHeap *heap, void *ptr, std::size_t size) {
     if (!grows && heap->scrub) explicit_bzero(static_cast<char *>(ptr) + new_size, old_size - new_size);
 
     if (old_bytes >= min_extent && new_bytes >= min_extent) {
-        if (grows && !heap->take(difference)) return nullptr;
+        if (grows && !take_region(heap, difference)) return nullptr;
         const bool in_place = je::xallocx(ptr, new_size, 0, flags) == new_bytes;
         if (in_place != grows) heap->account.give(difference);
         if (in_place) return ptr;
@@ -89,7 +78,7 @@ void release(DirectHeap *heap, void *ptr, std::size_t size) {
 
     if (!grows) {
         heap->account.force(new_bytes);
-    } else if (!heap->take(new_bytes)) {
+    } else if (!take_region(heap, new_bytes)) {
         return nullptr;
     }
     void *moved = je::mallocx(at_least_16(new_size), flags);
@@ -144,12 +133,13 @@ std::size_t trim(Heap *heap) {
     // An arena that is shared holds unused pages of others too.
     const std::size_t bytes = std::min(heap->source.trim(), heap->account.peak() - heap->account.footprint());
     heap->purged += bytes;
+    heap->account.settle(heap->source.pages(), 0);
     return bytes;
 }
 
 void count(const Heap *heap, jemalloc_lua_stats *stats) {
     stats->front = JEMALLOC_LUA_FRONT_DIRECT;
-    (void)heap;
+    stats->footprint = heap->account.footprint_now(heap->source.pages());
 }
 
 }  // namespace

@@ -21,6 +21,10 @@ constexpr int pushed_stepmul = 1600;
 constexpr std::size_t pushes_to_limit = 8;
 constexpr std::size_t min_push_step = std::size_t{64} << 10;
 
+// A heap at its limit is settled after it has asked for this much: so far may its resident memory pass the
+// limit before.
+constexpr std::size_t min_room = std::size_t{256} << 10;
+
 }  // namespace
 
 void Account::set_limits(std::size_t limit, std::size_t soft_limit) {
@@ -32,8 +36,23 @@ void Account::set_limits(std::size_t limit, std::size_t soft_limit) {
     limit_ = limit == 0 ? SIZE_MAX : limit;
     soft_limit_ = soft_limit == 0 ? SIZE_MAX : soft_limit;
     next_push_ = soft_limit_;
+    room_ = limit_ == SIZE_MAX ? SIZE_MAX : 0;
     set_marks();
     show();
+}
+
+void Account::settle(std::size_t pages, std::size_t bytes) {
+    const std::size_t blocks = footprint_ - gaps_;
+    // Up to the limit: at the limit nothing more is handed out, and that is all that gaps can bring about.
+    const std::size_t held = std::min(limit_ == SIZE_MAX ? 0 : limit_, pages);
+    const std::size_t before = gaps_;
+    gaps_ = held > blocks ? held - blocks : 0;
+    if (gaps_ > before) {
+        force(gaps_ - before);
+    } else {
+        give(before - gaps_);
+    }
+    room_ = limit_ == SIZE_MAX ? SIZE_MAX : std::max(limit_ - std::min(limit_, footprint_ + bytes), min_room);
 }
 
 void Account::set_marks() {
@@ -163,7 +182,7 @@ unsigned Source::arena() const {
 }
 
 std::size_t Source::trim() const {
-    if (has_tcache_) flush_tcache(tcache_);
+    flush();
     const std::size_t before = unused_bytes(arena());
     purge();
     const std::size_t after = unused_bytes(arena());
@@ -190,6 +209,21 @@ void Source::set_flags() {
         free_flags_ = je::no_tcache_flag;
     }
     alloc_flags_ = free_flags_ | (thread_arena_ ? 0 : je::arena_flag(arena_));
+}
+
+// ---- Regions
+
+// What is unused goes to the system first: the pages of the heap are then those that its blocks are in. In an
+// arena that others share there is no telling whose pages are whose, and purging it at every turn would be
+// at the others' cost.
+[[gnu::noinline]] void settle(Heap *heap, std::size_t bytes) {
+    const bool own = heap->source.owns_arena();
+    if (own || heap->account.must_purge(bytes, heap->released)) {
+        heap->source.flush();
+        heap->source.purge();
+        heap->released = 0;
+    }
+    heap->account.settle(heap->source.pages(), bytes);
 }
 
 // ---- The end

@@ -10,6 +10,7 @@
 // ends when its owner says so.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <new>
@@ -56,6 +57,10 @@ inline constexpr std::size_t max_upvalues_size = std::size_t{60} * 8;
 // Between two marks the footprint moves without being looked at. The upper one is the lowest of the hard
 // limit, the next point at which the collector is pushed, and the next at which the statistics are shown
 // anew (stats_file.h); the lower one serves the last two. So each change costs one comparison.
+//
+// Blocks that are jemalloc regions of their own leave gaps when they are freed: a page stays as long as one
+// block in it is in use. What a heap with a limit holds in such gaps counts towards its footprint, as of the
+// last time that it was settled.
 class Account {
   public:
     // Whether `bytes` more may be held; if so they are counted. Never fails for a heap without limits.
@@ -84,6 +89,23 @@ class Account {
     bool must_purge(std::size_t bytes, std::size_t given) const {
         constexpr std::size_t slack = std::size_t{1} << 20;
         return given > slack && limit_ != SIZE_MAX && footprint_ + bytes + (given - slack) > limit_;
+    }
+
+    // For heaps whose blocks are regions: whether it is time to settle() before `bytes` more are held. It is
+    // when they would not fit, and when so much was asked for since the last time that gaps and unpurged
+    // pages may have filled what was left then.
+    bool must_settle(std::size_t bytes) {
+        if (bytes > room_ || footprint_ + bytes > limit_) [[unlikely]]
+            return true;
+        room_ -= bytes;
+        return false;
+    }
+    // `pages`: bytes of the pages that hold the heap's blocks, where that is known; `bytes`: what is held
+    // next.
+    void settle(std::size_t pages, std::size_t bytes);
+    // The footprint with the gaps as they are now, which may be smaller than when they were counted.
+    std::size_t footprint_now(std::size_t pages) const {
+        return std::min(footprint_, std::max(footprint_ - gaps_, pages));
     }
 
     // Refuses a request for another reason than the limit: jemalloc has no memory.
@@ -132,6 +154,8 @@ class Account {
     std::size_t watermark_ = SIZE_MAX;
     std::size_t low_watermark_ = 0;
     std::size_t peak_ = 0;
+    std::size_t gaps_ = 0;         // of the footprint: what is no block
+    std::size_t room_ = SIZE_MAX;  // bytes to ask for until settle()
     std::size_t limit_ = SIZE_MAX;
     std::size_t soft_limit_ = SIZE_MAX;
     std::size_t next_push_ = SIZE_MAX;          // soft_limit_, or above it while pushing_
@@ -180,6 +204,11 @@ class Source {
     unsigned fallbacks() const { return fallbacks_; }
     void add_fallback(unsigned bit) { fallbacks_ |= bit; }
     void purge() const { purge_arena(arena()); }
+    // Bytes of the own arena's pages that hold blocks or were cached; 0 without such an arena.
+    std::size_t pages() const { return own_ ? active_bytes(arena_) : 0; }
+    void flush() const {
+        if (has_tcache_) flush_tcache(tcache_);
+    }
     // Returns what the tcache and the arena hold unused to the system; bytes.
     std::size_t trim() const;
 
@@ -218,6 +247,8 @@ struct jemalloc_lua_heap {
     jemalloc_lua::Account account;
     jemalloc_lua::Source source;
     std::size_t soft_limit_given;
+    // Bytes given to jemalloc and neither purged nor taken again, as far as that can be told.
+    std::size_t released = 0;
     std::uint64_t purged = 0;    // bytes given back to the system by retention and by trim
     std::uint64_t requests = 0;  // blocks handed out, or made ready to be (slab)
     jemalloc_lua::stats_file::Record *record = nullptr;  // where a file shows the statistics
@@ -260,6 +291,14 @@ void destroy_header(H *heap) {
     heap->~H();
     je::sdallocx(heap, sizeof(H), je::align_flag(64) | je::no_tcache_flag);
     if (given != 0) shared_given(home, 0, given);
+}
+
+// Whether `bytes` more may be held, for a heap whose blocks are regions; if so they are counted.
+void settle(Heap *heap, std::size_t bytes);
+inline bool take_region(Heap *heap, std::size_t bytes) {
+    if (heap->account.must_settle(bytes)) [[unlikely]]
+        settle(heap, bytes);
+    return heap->account.take(bytes);
 }
 
 // The heap's end by the free of its state block.

@@ -164,9 +164,8 @@ struct SlabHeap : Heap {
     SlabList empty;
     std::size_t slab_count = 0;
     std::size_t empty_count = 0;
-    // Bytes given to jemalloc and neither purged nor taken again, as far as that can be told: jemalloc serves
-    // a request from what fits it, and is at most 64 times larger (opt.lg_extent_max_active_fit).
-    std::size_t released = 0;
+    // Of what was released, to tell what is taken again: jemalloc serves a request from what fits it, and is
+    // at most 64 times larger (opt.lg_extent_max_active_fit).
     std::size_t largest_released = 0;
     unsigned retain;
 

@@ -21,6 +21,7 @@ void expect_closures_taken_back(const std::string &conf) {
         const test::State one = test::state(conf);
         void *heap = nullptr;
         const lua_Alloc alloc = lua_getallocf(one.get(), &heap);
+        jemalloc_lua_trim(one.get());
         const std::size_t footprint = test::stats(one.get()).footprint;
         std::vector<void *> blocks(1000);
         for (void *&block : blocks) {
