@@ -196,10 +196,10 @@ TEST_P(HardenDeathTest, FindsWhatRanOverTheHeaderOfASlab) {
         for (const std::ptrdiff_t at :
              {std::ptrdiff_t{-64}, std::ptrdiff_t{-1}, std::ptrdiff_t(rear), std::ptrdiff_t(rear + 63)}) {
             const std::string found = report(slab, "is the header of a slab, and something ran into it");
-            // From a block, over the guard, into the header.
+            // From a block, over the guard, into the header. Not what happens to stand in the random guard.
             EXPECT_DEATH(
                 {
-                    std::memset(header + at, 0x41, at < 0 ? std::size_t(-at) + 48 : 1);
+                    std::memset(header + at, header[at] ^ 0xFF, at < 0 ? std::size_t(-at) + 48 : 1);
                     drop(ptr, 64);
                     for (int i = 0; i < 5000; ++i) get(64);
                 },
