@@ -283,7 +283,9 @@ bool resize_in_place(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_
     const bool grows = new_size > old_size;
     if (both_large) {
         if (heap->in_nursery(ptr)) {
-            if (je::size_class(old_size) == je::size_class(new_size)) return ptr;
+            // The first block is as large as was asked for, not as its class.
+            const bool same = je::size_class(old_size) == je::size_class(new_size);
+            if (same && ptr != heap->state_block) return ptr;
         } else {
             if (resize_in_place(heap, ptr, old_size, new_size)) return ptr;
             if (grows && is_huge(heap, old_size)) return grow_huge(heap, ptr, old_size, new_size);

@@ -266,6 +266,25 @@ TEST_P(Contract, AHeapWithoutAStateIsDestroyedCleanly) {
     test::expect_jemalloc_bytes(before);
 }
 
+// Of some Lua it is an array, not the state.
+TEST_P(Contract, TheFirstBlockOfAHeapIsResizedAsAnyOther) {
+    for (const std::size_t first : {K + 1, std::size_t{1100}, 5 * K - 100, 20 * K + 8}) {
+        lua_close(L_);
+        L_ = nullptr;
+        heap_ = heap();
+        Block block = get(first);
+        Block behind = get(2000);
+        for (const std::size_t size :
+             {first + 90, first - 20, first + 200, first + 1, 3 * first, first / 2}) {
+            ASSERT_TRUE(resize(block, size));
+            EXPECT_TRUE(intact(behind, behind.size)) << first << " to " << size;
+        }
+        drop(block);
+        drop(behind);
+        L_ = lua_newstate(alloc_, heap_.get());
+    }
+}
+
 TEST(Heap, OfNothingIsNothing) {
     jemalloc_lua_heap_destroy(nullptr);
     EXPECT_EQ(nullptr, jemalloc_lua_heap_alloc(nullptr));
