@@ -45,7 +45,10 @@ int SweepCut::put_mark(lua_State *L) {
     const auto object_at = [L](int index) {
         return static_cast<Object *>(const_cast<void *>(lua_topointer(L, index)));
     };
-    // A debugger that was told of traces (LUAJIT_USE_GDBJIT) forgets them.
+    // Traces are on the list too, and a debugger that was told of them (LUAJIT_USE_GDBJIT) must hear of their
+    // end; they are flushed for that. Handlers of jit.attach() would be called.
+    lua_getfield(L, LUA_REGISTRYINDEX, "_VMEVENTS");
+    if (!lua_isnil(L, -1)) return 0;
     luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_FLUSH);
     lua_createtable(L, 0, 0);
     lua_createtable(L, 0, 0);

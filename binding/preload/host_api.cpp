@@ -18,7 +18,7 @@
     F(lua_call) F(lua_cpcall) F(lua_createtable) F(lua_error) F(lua_getfield) F(lua_pcall)                    \
     F(lua_pushboolean) F(lua_pushcclosure) F(lua_pushlightuserdata) F(lua_pushlstring) F(lua_pushnil)         \
     F(lua_pushnumber) F(lua_pushstring) F(lua_pushvalue) F(lua_pushvfstring) F(lua_setfield) F(lua_settop)    \
-    F(lua_tointeger) F(lua_topointer) F(lua_touserdata)
+    F(lua_tointeger) F(lua_topointer) F(lua_touserdata) F(lua_type)
 // clang-format on
 
 namespace jemalloc_lua {
@@ -157,6 +157,10 @@ const void *lua_topointer(lua_State *L, int index) {
 
 void *lua_touserdata(lua_State *L, int index) {
     return api().lua_touserdata(L, index);
+}
+
+int lua_type(lua_State *L, int index) {
+    return api().lua_type(L, index);
 }
 
 int luaJIT_setmode(lua_State *L, int index, int mode) {

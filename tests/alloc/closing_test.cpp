@@ -201,6 +201,16 @@ TEST_P(Closing, TakesACoroutineForItsState) {
     EXPECT_EQ(std::vector<double>{1}, log_of_finalizers);
 }
 
+TEST_P(Closing, CallsNoHandlerOfTheCompiler) {
+    State one = state();
+    add_log(one.get());
+    EXPECT_EQ("", run(one.get(), fill));
+    EXPECT_EQ("", run(one.get(), "jit.attach(function(what) log(1) end, 'trace')"));
+    log_of_finalizers.clear();
+    one.reset();
+    EXPECT_TRUE(log_of_finalizers.empty());
+}
+
 // ---- The cut itself, seen by an allocator that counts
 
 struct Counter {
