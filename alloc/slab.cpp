@@ -1,7 +1,7 @@
 // The slab front end's allocator function: what every request passes through.
 //
 // malloc takes 17 instructions and touches three cache lines (the table of classes, the head of the list, the
-// block), free takes 21 and touches two (the block, its slab's header): gcc 12 -O2, x86-64, from entry to
+// block), free takes 23 and touches two (the block, its slab's header): gcc 12 -O2, x86-64, from entry to
 // return. Everything else is a tail call of a slow path in slab_pages.cpp or slab_large.cpp. There are no
 // locks and no thread-local storage: a heap belongs to its state.
 //
@@ -18,6 +18,13 @@ namespace {
 
 SlabHeap *heap_from(void *ud) {
     return static_cast<SlabHeap *>(static_cast<Heap *>(ud));
+}
+
+// *block = {next, size}, in one store of 16 bytes: with one more of 8, a sweep whose blocks are in no cache
+// takes 5 % longer.
+JEMALLOC_LUA_TOUCHES_FREED inline void set_freed(Block *block, Block *next, std::size_t size) {
+    using Words [[gnu::vector_size(sizeof(Block)), gnu::may_alias]] = std::uintptr_t;
+    *reinterpret_cast<Words *>(block) = Words{reinterpret_cast<std::uintptr_t>(next), size};
 }
 
 template <bool harden>
@@ -39,7 +46,7 @@ JEMALLOC_LUA_TOUCHES_FREED inline void *small_free(SlabHeap *heap, void *ptr, st
     if (harden) {
         hard_link(hard(heap), ptr, slab->free);
     } else {
-        block->next = slab->free;
+        set_freed(block, slab->free, size);
     }
     slab->free = block;
     poison(ptr, class_size(class_of(size)));
@@ -223,7 +230,7 @@ SlabHeap::SlabHeap(const FrontEnd &front_end, const Options &options, std::size_
     nursery_low = harden ? nursery_start : header_start(nursery_start);
     nursery_fresh = (reinterpret_cast<std::uintptr_t>(this) + heap_size + 15) & ~std::uintptr_t{15};
     for (std::uintptr_t base = nursery_start; base < nursery_end; base += options.slab) {
-        new (slab_at(this, base)) Slab;
+        (new (slab_at(this, base)) Slab)->countdown = nursery_batch(this);
     }
     account.force(nursery_bytes);
 }

@@ -26,7 +26,7 @@
 //   current   all its blocks are free                                   (stays current)
 //   full      an eighth of its blocks are free: worth handing out       partial
 //   partial   all its blocks are free                                   empty
-//   nursery   one block is free: it goes to heap->free[class] at once   (stays nursery)
+//   nursery   some blocks are free: each goes to heap->free[class]      (stays nursery)
 //
 // Blocks in heap->free[] count as used. So used == countdown + spare, for every slab but the nursery's.
 //
@@ -101,7 +101,9 @@ constexpr unsigned class_of(std::size_t size) {
 // A free block; the rest of it is whatever it last held.
 struct Block {
     Block *next;
+    std::size_t size;  // as it was freed; not in a hardened heap
 };
+static_assert(sizeof(Block) == class_size(0));
 
 enum class SlabState : std::uint8_t { nursery, current, full, partial, empty };
 
@@ -207,6 +209,14 @@ struct SlabHeap : Heap {
 
 constexpr std::uintptr_t colour(std::uintptr_t base) {
     return (base >> 9) & 0xFC0;
+}
+
+// How many freed blocks of a piece of the nursery wait until they are ready again. A piece has blocks of all
+// classes, so a free can't make its block ready without a look at where it is; but the garbage of a small
+// state lies in its nursery and in slabs by turns, and no CPU foretells that branch. In a hardened heap,
+// where blocks do not say how large they were, it is one.
+inline std::uint32_t nursery_batch(const SlabHeap *heap) {
+    return heap->harden ? 1 : 16;
 }
 
 // What a hardened slab has on both sides of its header.

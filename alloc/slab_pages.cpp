@@ -24,7 +24,9 @@ constexpr std::size_t purge_step = std::size_t{4} << 20;
 
 [[maybe_unused]] bool slab_is_valid(const SlabHeap *heap, const Slab *slab) {
     if (slab != slab_at(heap, base_of(heap, slab))) return false;
-    if (slab->state == SlabState::nursery) return slab->countdown == 1 && slab->free == nullptr;
+    if (slab->state == SlabState::nursery) {
+        return slab->countdown == nursery_batch(heap) && slab->free == nullptr;
+    }
     const std::size_t size = class_size(slab->class_index);
     if (slab->carved * size > heap->slab_size() || slab->used() > slab->carved) return false;
     if (slab->fresh > heap->slab_size() || slab->floor > slab->fresh) return false;
@@ -202,6 +204,38 @@ bool next_current(SlabHeap *heap, unsigned class_index) {
     return true;
 }
 
+// What was freed in a piece of the nursery is ready, each block in the list of its class.
+JEMALLOC_LUA_TOUCHES_FREED void sort_freed(SlabHeap *heap, Slab *piece) {
+    Block *block = piece->free;
+    heap->requests += nursery_batch(heap) - piece->countdown;
+    piece->free = nullptr;
+    piece->countdown = nursery_batch(heap);
+    while (block != nullptr) {
+        Block *next = block->next;
+        Block *&list = heap->free[class_of(block->size)];
+        block->next = list;
+        list = block;
+        block = next;
+    }
+}
+
+void sort_nursery(SlabHeap *heap) {
+    for (std::uintptr_t base = heap->nursery_start; base < heap->nursery_end; base += heap->slab_size()) {
+        Slab *piece = slab_at(heap, base);
+        if (piece->free != nullptr) sort_freed(heap, piece);
+    }
+}
+
+// The first block of the list of a class, or null.
+JEMALLOC_LUA_TOUCHES_FREED Block *take_ready(SlabHeap *heap, unsigned class_index) {
+    Block *block = heap->free[class_index];
+    if (block != nullptr) {
+        heap->free[class_index] = block->next;
+        unpoison(block, class_size(class_index));
+    }
+    return block;
+}
+
 template <class F>
 void each_slab(SlabHeap *heap, F &&f) {
     const auto each = [&](SlabList &list) {
@@ -226,6 +260,10 @@ void each_slab(SlabHeap *heap, F &&f) {
 
 [[gnu::noinline]] JEMALLOC_LUA_TOUCHES_FREED void *refill(SlabHeap *heap, unsigned class_index) {
     const std::size_t size = class_size(class_index);
+    if (!heap->harden) {
+        sort_nursery(heap);
+        if (Block *ready = take_ready(heap, class_index)) return ready;
+    }
     if (void *ptr = nursery_bump(heap, size)) {
         ++heap->requests;
         if (heap->harden) mark_new(heap, ptr, class_index);
@@ -246,15 +284,18 @@ void each_slab(SlabHeap *heap, F &&f) {
 [[gnu::noinline]] JEMALLOC_LUA_TOUCHES_FREED void *slab_event(SlabHeap *heap, Slab *slab, Block *block,
                                                               std::size_t size) {
     switch (trusted(heap, slab)->state) {
-        case SlabState::nursery: {
-            const unsigned index = class_of(size);
-            slab->free = nullptr;
-            slab->countdown = 1;
-            link(heap, block, heap->free[index]);
-            heap->free[index] = block;
-            ++heap->requests;
+        case SlabState::nursery:
+            if (heap->harden) {
+                const unsigned index = class_of(size);
+                slab->free = nullptr;
+                slab->countdown = nursery_batch(heap);
+                link(heap, block, heap->free[index]);
+                heap->free[index] = block;
+                ++heap->requests;
+            } else {
+                sort_freed(heap, slab);
+            }
             break;
-        }
         case SlabState::full:
             heap->full.remove(slab);
             slab->countdown = slab->spare;
