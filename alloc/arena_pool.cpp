@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bitset>
 #include <cerrno>
 #include <cstddef>
 #include <mutex>
@@ -33,6 +34,7 @@ struct Pool {
     std::mutex lock;
     std::array<std::uint16_t, max_arenas> idle;  // own arenas that no heap uses, a stack
     std::size_t idle_count = 0;
+    std::bitset<max_arenas> owned;  // idle now, or some heap's own
     std::array<Shared, max_shared> shared;
     unsigned shared_count = 0;  // made so far
     unsigned shared_next = 0;   // whose turn it is
@@ -184,6 +186,8 @@ std::optional<unsigned> own_arena(std::intptr_t dirty_decay_ms, std::intptr_t mu
     if (!index) {
         index = create_arena();
         fresh = true;
+        const std::lock_guard guard(p.lock);
+        if (index) p.owned.set(*index);
     }
     const bool plain =
         dirty_decay_ms == JEMALLOC_LUA_DECAY_DEFAULT && muzzy_decay_ms == JEMALLOC_LUA_DECAY_DEFAULT;
@@ -200,8 +204,16 @@ void recycle_arena(unsigned index) {
     p.idle[p.idle_count++] = static_cast<std::uint16_t>(index);
 }
 
-bool arena_exists(unsigned index) {
-    return index < je::read<unsigned>("arenas.narenas");
+bool arena_is_open(unsigned index) {
+    static const ArenaName dirty("arena.0.dirty_decay_ms");
+    static const auto automatic = je::read<unsigned>("opt.narenas");  // made when they are first used
+    if (index >= je::read<unsigned>("arenas.narenas")) return false;
+    // One that was destroyed has no decay time. jemalloc gives its index to the next that is created.
+    ssize_t decay_ms = 0;
+    if (index >= automatic && dirty.read(index, &decay_ms) != 0) return false;
+    Pool &p = pool();
+    const std::lock_guard guard(p.lock);
+    return !p.owned.test(index);
 }
 
 bool arena_is_guarded(unsigned index) {

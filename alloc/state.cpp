@@ -45,7 +45,7 @@ Heap *create_heap(const Options *given) {
         errno = EINVAL;
         return nullptr;
     }
-    if (options.arena >= 0 && !arena_exists(static_cast<unsigned>(options.arena))) {
+    if (options.arena >= 0 && !arena_is_open(static_cast<unsigned>(options.arena))) {
         errno = EINVAL;
         return nullptr;
     }

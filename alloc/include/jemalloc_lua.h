@@ -95,8 +95,8 @@ typedef struct jemalloc_lua_options {
     /* enum jemalloc_lua_front. */
     int front;
 
-    /* enum jemalloc_lua_arena, or the index of an arena of the jemalloc that this library runs on.
-     * Default: auto. */
+    /* enum jemalloc_lua_arena, or the index of an arena of the jemalloc that this library runs on, which
+     * must outlive the heap; not that of a heap's own. Default: auto. */
     int arena;
 
     /* enum jemalloc_lua_tcache. Default: own. */
@@ -181,14 +181,14 @@ JEMALLOC_LUA_API int jemalloc_lua_options_help(char *buf, size_t len);
  * A new state, as by luaL_newstate(): no libraries open, a panic function set. Options: the defaults and
  * the environment variable JEMALLOC_LUA_CONF; a bad pair in it is reported once on stderr and the rest is
  * used. NULL and errno: ENOMEM, ENOTSUP (this LuaJIT takes no allocator: it was built without GC64), EINVAL
- * (an arena:INDEX in the variable that does not exist).
+ * (an arena:INDEX in the variable that does not exist, or is another heap's own).
  */
 JEMALLOC_LUA_API lua_State *jemalloc_lua_newstate(void);
 
 /*
  * A new state with exactly these options: of JEMALLOC_LUA_CONF only the settings of the process apply
  * (verbose, stats_file and the like). Without options: as jemalloc_lua_newstate(). NULL and errno: EINVAL (an
- * option out of range, an arena that does not exist), ENOMEM, ENOTSUP.
+ * option out of range, an arena that does not exist or is another heap's own), ENOMEM, ENOTSUP.
  */
 JEMALLOC_LUA_API lua_State *jemalloc_lua_newstate_opts(const jemalloc_lua_options *options);
 

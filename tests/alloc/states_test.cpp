@@ -4,6 +4,7 @@
 #include <set>
 #include <string>
 
+#include "jemalloc.h"
 #include "support.h"
 
 namespace {
@@ -298,6 +299,36 @@ TEST_P(Fronts, WithAnIndexThatDoesNotExistAreRefused) {
     errno = 0;
     EXPECT_EQ(nullptr, jemalloc_lua_heap_create(&options));
     EXPECT_EQ(EINVAL, errno);
+}
+
+void expect_refused(const std::string &conf) {
+    const jemalloc_lua_options options = test::options(conf);
+    errno = 0;
+    EXPECT_EQ(nullptr, State(jemalloc_lua_newstate_opts(&options))) << conf;
+    EXPECT_EQ(EINVAL, errno);
+}
+
+// It is emptied when that heap ends.
+TEST_P(Fronts, WithTheIndexOfAnothersOwnArenaAreRefused) {
+    std::string index;
+    {
+        const State owner = test::state(conf("arena:own"));
+        index = std::to_string(arena_of(owner));
+        expect_refused(conf("arena:" + index));
+    }
+    expect_refused(conf("arena:" + index));
+}
+
+// jemalloc would make it anew, and give its index to the next that creates one as well.
+TEST_P(Fronts, WithTheIndexOfADestroyedArenaAreRefused) {
+    unsigned index = 0;
+    std::size_t size = sizeof index;
+    ASSERT_EQ(0, jemalloc_lua::je::mallctl("arenas.create", &index, &size, nullptr, 0));
+    const std::string name = std::to_string(index);
+    test::state(conf("arena:" + name));
+    const std::string destroy = "arena." + name + ".destroy";
+    ASSERT_EQ(0, jemalloc_lua::je::mallctl(destroy.c_str(), nullptr, nullptr, nullptr, 0));
+    expect_refused(conf("arena:" + name));
 }
 
 TEST_P(Fronts, RunWithEachOption) {
