@@ -15,6 +15,9 @@
  * The functions that take no state or heap may be called from any thread at any time. States may be made
  * before fork() and used after it in both processes.
  *
+ * dlclose() leaves the library in the process, since jemalloc has handlers of threads' exits in it. A plugin
+ * that links the static one, and may be unloaded, needs the linker's -z nodelete for that.
+ *
  * Errors: a function that returns int returns 0 or an errno value; one that returns a pointer returns NULL
  * and sets errno. Nothing throws and nothing aborts, except a heap with front:checked or
  * harden:true that found damage.
