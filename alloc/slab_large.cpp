@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 
 #include "memcheck.h"
@@ -35,6 +36,19 @@ std::size_t page_size() {
     return size;
 }
 
+// LuaJIT's own allocator leaves errno as it is, and so must this: ffi.errno() is asked for after the blocks for
+// a C function's results.
+class KeepErrno {
+  public:
+    KeepErrno() = default;
+    KeepErrno(const KeepErrno &) = delete;
+    KeepErrno &operator=(const KeepErrno &) = delete;
+    ~KeepErrno() { errno = error_; }
+
+  private:
+    int error_ = errno;
+};
+
 bool is_huge(const SlabHeap *heap, std::size_t size) {
     return size >= heap->huge_min;
 }
@@ -50,6 +64,7 @@ bool is_cached_size(const SlabHeap *heap, std::size_t size) {
 
 void advise(const SlabHeap *heap, void *ptr, std::size_t bytes) {
     if (heap->thp == JEMALLOC_LUA_THP_DEFAULT || bytes < huge_page) return;
+    const KeepErrno keep;
     madvise(ptr, bytes / page_size() * page_size(),
             heap->thp == JEMALLOC_LUA_THP_ALWAYS ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 }
@@ -143,6 +158,7 @@ bool room_in_cache(const SlabHeap *heap, std::size_t bytes) {
 // before, and what is put in place at last is one whole mapping, so that the next move finds a single one
 // (mremap() takes no range that spans several).
 bool move_pages(void *from, std::size_t old_bytes, void *to, std::size_t new_bytes) {
+    const KeepErrno keep;
     void *way = mremap(from, old_bytes, old_bytes, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, nullptr);
     if (way == MAP_FAILED) {  // before Linux 5.7, or several mappings, or no room
         way = mmap(nullptr, new_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -1,7 +1,10 @@
 // What Lua asks of a lua_Alloc (Lua 5.1 manual, section 3.7), called as Lua calls it. And heaps as objects of
 // their own, for hosts that call lua_newstate() themselves.
 
+#include <sys/mman.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -297,6 +300,26 @@ TEST(Heap, WithTheDefaultsNeedsNoOptions) {
     void *ptr = alloc(heap.get(), nullptr, 0, 10);
     EXPECT_NE(nullptr, ptr);
     alloc(heap.get(), ptr, 10, 0);
+}
+
+// ffi.errno() is asked for after the blocks for a C function's results.
+TEST(Heap, LeavesErrnoAsItIsWhereTheKernelMovesNoPages) {
+    const jemalloc_lua_options options = test::options("front:slab");
+    const test::Heap heap(jemalloc_lua_heap_create(&options));
+    const lua_Alloc alloc = jemalloc_lua_heap_alloc(heap.get());
+    auto *block = static_cast<char *>(alloc(heap.get(), nullptr, 0, M));
+    void *behind = alloc(heap.get(), nullptr, 0, M);  // it can't grow in place
+    std::memset(block, 0x55, M);
+    ASSERT_EQ(0, madvise(block + M / 2, 64 * K, MADV_DONTDUMP)) << "two mappings";
+    errno = ENOTTY;
+    auto *moved = static_cast<char *>(alloc(heap.get(), block, M, 32 * M));
+    EXPECT_EQ(ENOTTY, errno);
+    ASSERT_NE(nullptr, moved);
+    EXPECT_NE(block, moved);
+    EXPECT_TRUE(std::all_of(moved, moved + M, [](char c) { return c == 0x55; }));
+    madvise(block + M / 2, 64 * K, MADV_DODUMP);
+    alloc(heap.get(), moved, 32 * M, 0);
+    alloc(heap.get(), behind, M, 0);
 }
 
 // Where slabs are small, the nursery has room for blocks that are larger than the space between two headers.
