@@ -33,7 +33,7 @@ struct RecordAllocator {
         const std::size_t bytes = je::size_class(n * sizeof(T));
         if (!take_region(heap, bytes)) throw std::bad_alloc();
         if (void *memory = je::mallocx(bytes, heap->source.flags())) return static_cast<T *>(memory);
-        heap->account.give(bytes);
+        heap->account.take_back(bytes);
         throw std::bad_alloc();
     }
     void deallocate(T *memory, std::size_t n) {
@@ -185,7 +185,7 @@ void *obtain(CheckedHeap *heap, std::size_t size, bool must) {
         }
     }
     if (ptr == nullptr) {
-        heap->account.give(bytes);
+        heap->account.take_back(bytes);
         heap->account.count_refusal();
         return nullptr;
     }

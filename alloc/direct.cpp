@@ -29,7 +29,7 @@ constexpr std::size_t at_least_16(std::size_t size) {
 }
 
 [[gnu::noinline]] void *refuse(DirectHeap *heap, std::size_t taken) {
-    heap->account.give(taken);
+    heap->account.take_back(taken);
     heap->account.count_refusal();
     return nullptr;
 }
@@ -72,8 +72,9 @@ void release(DirectHeap *heap, void *ptr, std::size_t size) {
     if (old_bytes >= min_extent && new_bytes >= min_extent) {
         if (grows && !take_region(heap, difference)) return nullptr;
         const bool in_place = je::xallocx(ptr, new_size, 0, flags) == new_bytes;
-        if (in_place != grows) heap->account.give(difference);
+        if (in_place && !grows) heap->account.give(difference);
         if (in_place) return ptr;
+        if (grows) heap->account.take_back(difference);
     }
 
     if (!grows) {

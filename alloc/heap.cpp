@@ -125,7 +125,7 @@ void Account::relax() {
 
 void Account::count(jemalloc_lua_stats *stats) const {
     stats->footprint = footprint_;
-    stats->peak = peak_;
+    stats->peak = peak();
     stats->limit = limit_ == SIZE_MAX ? 0 : limit_;
     stats->soft_limit = soft_limit_ == SIZE_MAX ? 0 : soft_limit_;
     stats->refusals = refusals_;

@@ -72,12 +72,15 @@ class Account {
     }
 
     // Counts bytes that are held whatever the limit says, as when a block shrinks into a smaller one.
-    void force(std::size_t bytes) {
-        footprint_ += bytes;
-        if (footprint_ > peak_) peak_ = footprint_;
-    }
+    void force(std::size_t bytes) { footprint_ += bytes; }
 
     void give(std::size_t bytes) {
+        peak_ = peak();
+        take_back(bytes);
+    }
+
+    // Bytes that were taken, and then there was no memory: they were never held, and make no peak.
+    void take_back(std::size_t bytes) {
         footprint_ -= bytes;
         if (footprint_ < low_watermark_) [[unlikely]]
             below_watermark();
@@ -136,7 +139,7 @@ class Account {
     }
 
     std::size_t footprint() const { return footprint_; }
-    std::size_t peak() const { return peak_; }
+    std::size_t peak() const { return footprint_ > peak_ ? footprint_ : peak_; }
     std::size_t limit() const { return limit_; }
     lua_State *state() const { return state_; }
     void count(jemalloc_lua_stats *stats) const;
@@ -153,7 +156,7 @@ class Account {
     std::size_t footprint_ = 0;
     std::size_t watermark_ = SIZE_MAX;
     std::size_t low_watermark_ = 0;
-    std::size_t peak_ = 0;
+    std::size_t peak_ = 0;         // up to the last time that bytes were given
     std::size_t gaps_ = 0;         // of the footprint: what is no block
     std::size_t room_ = SIZE_MAX;  // bytes to ask for until settle()
     std::size_t limit_ = SIZE_MAX;

@@ -287,11 +287,11 @@ bool reserve_entry(SlabHeap *base) {
     if (!take(heap, wanted)) return false;
     if (heap->registry.capacity() < capacity) {
         // So much was given up for the bytes that the registry has become smaller.
-        heap->account.give(wanted);
+        heap->account.take_back(wanted);
         return true;
     }
     if (!resize_registry(heap, 2 * capacity)) {
-        heap->account.give(wanted);
+        heap->account.take_back(wanted);
         heap->account.count_refusal();
         return false;
     }

@@ -36,8 +36,8 @@ std::size_t page_size() {
     return size;
 }
 
-// LuaJIT's own allocator leaves errno as it is, and so must this: ffi.errno() is asked for after the blocks for
-// a C function's results.
+// LuaJIT's own allocator leaves errno as it is, and so must this: ffi.errno() is asked for after the blocks
+// for a C function's results.
 class KeepErrno {
   public:
     KeepErrno() = default;
@@ -113,18 +113,23 @@ void forget_home_block(SlabHeap *heap, const void *ptr) {
 
 // ---- Regions
 
-// A region from jemalloc; its bytes have been counted, and are still when it returns null.
-void *region_alloc(SlabHeap *heap, std::size_t size, std::size_t bytes) {
-    if (heap->harden && !reserve_entry(heap)) return nullptr;
+// A region from jemalloc. `counted` of its bytes have been counted, and are no more when it returns null.
+void *region_alloc(SlabHeap *heap, std::size_t size, std::size_t bytes, std::size_t counted) {
+    if (heap->harden && !reserve_entry(heap)) {
+        heap->account.take_back(counted);
+        return nullptr;
+    }
     const int flags = heap->source.flags() | region_flags(heap, size);
     void *ptr = je::mallocx(bytes, flags);
     if (ptr == nullptr) {
+        heap->account.take_back(counted);
         reclaim(heap);
         ptr = je::mallocx(bytes, flags);
-    }
-    if (ptr == nullptr) {
-        heap->account.count_refusal();
-        return nullptr;
+        if (ptr == nullptr) {
+            heap->account.count_refusal();
+            return nullptr;
+        }
+        heap->account.force(counted);
     }
     if (heap->harden) enter_large(heap, ptr, bytes);
     if (heap->source.may_leave()) enter_home_block(heap, ptr);
@@ -185,33 +190,32 @@ void *grow_huge(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_t new
     const std::size_t new_bytes = je::size_class(new_size);
     // No page is held twice, so only the difference counts.
     if (!take(heap, new_bytes - old_bytes)) return nullptr;
-    void *moved = region_alloc(heap, new_size, new_bytes);
-    if (moved == nullptr) {
-        heap->account.give(new_bytes - old_bytes);
-        return nullptr;
-    }
+    void *moved = region_alloc(heap, new_size, new_bytes, new_bytes - old_bytes);
+    if (moved == nullptr) return nullptr;
     if (!move_pages(ptr, old_bytes, moved, new_bytes)) std::memcpy(moved, ptr, old_size);
     if (heap->scrub) explicit_bzero(ptr, old_size);
     region_free(heap, ptr, old_size, old_bytes);
     return moved;
 }
 
-// Shrinks or grows a region in place; false where jemalloc can't.
-bool resize_in_place(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_t new_size) {
+enum class InPlace { done, refused, impossible };
+
+// Shrinks or grows a region in place. What does not fit the limit there won't elsewhere.
+InPlace resize_in_place(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_t new_size) {
     const std::size_t old_bytes = je::size_class(old_size);
     const std::size_t new_bytes = je::size_class(new_size);
-    if (old_bytes == new_bytes) return region_flags(heap, old_size) == region_flags(heap, new_size);
-    if (std::min(old_bytes, new_bytes) <= max_cached) return false;
-    if (region_flags(heap, old_size) != region_flags(heap, new_size)) return false;
+    if (region_flags(heap, old_size) != region_flags(heap, new_size)) return InPlace::impossible;
+    if (old_bytes == new_bytes) return InPlace::done;
+    if (std::min(old_bytes, new_bytes) <= max_cached) return InPlace::impossible;
     const bool grows = new_bytes > old_bytes;
-    if (grows && !take(heap, new_bytes - old_bytes)) return false;
+    if (grows && !take(heap, new_bytes - old_bytes)) return InPlace::refused;
     const bool done =
         je::xallocx(ptr, new_bytes, 0, heap->source.flags() | region_flags(heap, new_size)) == new_bytes;
     if (done && heap->harden) resize_large(heap, ptr, new_bytes);
     if (done) heap->large_bytes += new_bytes - old_bytes;
-    if (grows && !done) heap->account.give(new_bytes - old_bytes);
+    if (grows && !done) heap->account.take_back(new_bytes - old_bytes);
     if (!grows && done) heap->account.give(old_bytes - new_bytes);
-    return done;
+    return done ? InPlace::done : InPlace::impossible;
 }
 
 }  // namespace
@@ -250,12 +254,8 @@ bool resize_in_place(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_
         }
     }
     if (!take(heap, bytes)) return nullptr;
-    void *ptr = region_alloc(heap, size, bytes);
-    if (ptr == nullptr) {
-        heap->account.give(bytes);
-        return nullptr;
-    }
-    heap->note_first(ptr, size);
+    void *ptr = region_alloc(heap, size, bytes, bytes);
+    if (ptr != nullptr) heap->note_first(ptr, size);
     return ptr;
 }
 
@@ -303,7 +303,9 @@ bool resize_in_place(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_
             const bool same = je::size_class(old_size) == je::size_class(new_size);
             if (same && ptr != heap->state_block) return ptr;
         } else {
-            if (resize_in_place(heap, ptr, old_size, new_size)) return ptr;
+            const InPlace in_place = resize_in_place(heap, ptr, old_size, new_size);
+            if (in_place == InPlace::done) return ptr;
+            if (in_place == InPlace::refused) return nullptr;
             if (grows && is_huge(heap, old_size)) return grow_huge(heap, ptr, old_size, new_size);
         }
     }

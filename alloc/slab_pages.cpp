@@ -107,7 +107,7 @@ Slab *new_slab(SlabHeap *heap) {
     if (!take(heap, size)) return nullptr;
     void *memory = je::mallocx(size, slab_flags(heap));
     if (memory == nullptr) {
-        heap->account.give(size);
+        heap->account.take_back(size);
         heap->account.count_refusal();
         return nullptr;
     }

@@ -78,6 +78,39 @@ TEST_P(Statistics, CountRefusals) {
     EXPECT_GE(stats(one.get()).refusals, 1u);
 }
 
+// More than the system has, however much is idle that could be given up for it.
+TEST_P(Statistics, TellNoPeakThatWasNot) {
+    const State one = state();
+    EXPECT_EQ("", run(one.get(), grow));
+    EXPECT_EQ("", run(one.get(), drop));
+    const Stats before = stats(one.get());
+    void *heap = nullptr;
+    const lua_Alloc alloc = lua_getallocf(one.get(), &heap);
+    EXPECT_EQ(nullptr, alloc(heap, nullptr, 0, std::size_t{1} << 60));
+    void *block = alloc(heap, nullptr, 0, 4 * M);
+    EXPECT_EQ(nullptr, alloc(heap, block, 4 * M, std::size_t{1} << 60));
+    alloc(heap, block, 4 * M, 0);
+    EXPECT_EQ(before.refusals + 2, stats(one.get()).refusals);
+    EXPECT_GE(stats(one.get()).peak, before.peak);
+    EXPECT_LE(stats(one.get()).peak, before.peak + 16 * M);
+}
+
+// Whether in place, by moving pages or by copying: it is one request.
+TEST_P(Statistics, CountARefusalOnce) {
+    const State one = state("limit:8M");
+    void *heap = nullptr;
+    const lua_Alloc alloc = lua_getallocf(one.get(), &heap);
+    for (const std::size_t size : {std::size_t{100}, 2 * K, 40 * K, 300 * K}) {
+        void *block = alloc(heap, nullptr, 0, size);
+        const std::uint64_t before = stats(one.get()).refusals;
+        EXPECT_EQ(nullptr, alloc(heap, block, size, 20 * M));
+        EXPECT_EQ(before + 1, stats(one.get()).refusals) << size;
+        EXPECT_EQ(nullptr, alloc(heap, nullptr, 0, 20 * M));
+        EXPECT_EQ(before + 2, stats(one.get()).refusals) << size;
+        alloc(heap, block, size, 0);
+    }
+}
+
 TEST_P(Statistics, AreTheSameAsSeenByACoroutine) {
     const State one = state();
     lua_State *thread = lua_newthread(one.get());
