@@ -204,10 +204,17 @@ bool next_current(SlabHeap *heap, unsigned class_index) {
     return true;
 }
 
+// Blocks of the nursery come and go without the footprint, which else decides when statistics are shown.
+void count_in_nursery(SlabHeap *heap, std::uint32_t count) {
+    const std::uint64_t before = heap->requests;
+    heap->requests += count;
+    if ((before ^ heap->requests) >= 64) heap->account.show();
+}
+
 // What was freed in a piece of the nursery is ready, each block in the list of its class.
 JEMALLOC_LUA_TOUCHES_FREED void sort_freed(SlabHeap *heap, Slab *piece) {
     Block *block = piece->free;
-    heap->requests += nursery_batch(heap) - piece->countdown;
+    count_in_nursery(heap, nursery_batch(heap) - piece->countdown);
     piece->free = nullptr;
     piece->countdown = nursery_batch(heap);
     while (block != nullptr) {
@@ -265,7 +272,7 @@ void each_slab(SlabHeap *heap, F &&f) {
         if (Block *ready = take_ready(heap, class_index)) return ready;
     }
     if (void *ptr = nursery_bump(heap, size)) {
-        ++heap->requests;
+        count_in_nursery(heap, 1);
         if (heap->harden) mark_new(heap, ptr, class_index);
         return ptr;
     }
@@ -291,7 +298,7 @@ void each_slab(SlabHeap *heap, F &&f) {
                 slab->countdown = nursery_batch(heap);
                 link(heap, block, heap->free[index]);
                 heap->free[index] = block;
-                ++heap->requests;
+                count_in_nursery(heap, 1);
             } else {
                 sort_freed(heap, slab);
             }

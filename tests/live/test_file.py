@@ -47,6 +47,13 @@ class Contents(WithFolder):
         self.assertLess(now.live, 2 * MIB)
         self.assertEqual(now.peak, max(two.peak, now.peak))
 
+    def test_what_a_small_state_has_live_is_shown_too(self):
+        host = self.host()
+        host.do("make 1")
+        live = int(host.do("run 1 error(math.floor(collectgarbage('count')), 0)"))
+        shown = self.file(host.pid).read().states[0].live >> 10
+        self.assertAlmostEqual(shown, live, delta=8)
+
     def test_every_front_end_is_shown(self):
         for front in stats_file.FRONTS:
             host = self.host(f"stats_file:{self.folder}/%p,front:{front}")
