@@ -73,6 +73,14 @@ void prepare(lua_State *L, const Allocator &allocator) {
 bool run_file(lua_State *L, const std::string &path, const std::vector<std::string> &arguments,
               std::string &result) {
     result.clear();
+    lua_createtable(L, static_cast<int>(arguments.size()), 1);
+    lua_pushlstring(L, path.data(), path.size());
+    lua_rawseti(L, -2, 0);
+    for (std::size_t i = 0; i < arguments.size(); ++i) {
+        lua_pushlstring(L, arguments[i].data(), arguments[i].size());
+        lua_rawseti(L, -2, static_cast<int>(i + 1));
+    }
+    lua_setglobal(L, "arg");
     lua_pushlightuserdata(L, &result);
     lua_pushcclosure(L, keep_print, 1);
     lua_setglobal(L, "print");

@@ -12,7 +12,8 @@ namespace jemalloc_lua::bench {
 // printed, and run_in_new_state(source, argument) on the same allocator. The allocator must outlive L.
 void prepare(lua_State *L, const Allocator &allocator);
 
-// Runs the file with these arguments. True, and what it printed in `result`; or false and the error.
+// Runs the file with these arguments, as `...` and in the table `arg`. True, and what it printed in `result`;
+// or false and the error.
 bool run_file(lua_State *L, const std::string &path, const std::vector<std::string> &arguments,
               std::string &result);
 

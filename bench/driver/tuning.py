@@ -62,7 +62,10 @@ class Search:
         if self.answer is None:
             self.answer = run["result"]
         if run["result"] != self.answer:
-            raise runs.Failure(f"the program does not print the same each time: {run['result'][:60]!r}")
+            raise runs.Failure(
+                f"the program does not print the same each time ({run['result'][:60]!r}): make what it prints the same, "
+                "to see that all runs do the same work, or give --any-output"
+            )
         return run
 
     def scores(self, series):

@@ -1,7 +1,9 @@
 """The arithmetic of the tables, and what the tools say to wrong arguments."""
 
+import os
 import subprocess
 import sys
+import tempfile
 import unittest
 from pathlib import Path
 
@@ -139,6 +141,48 @@ class Interleaving(unittest.TestCase):
         self.assertEqual(samples, {"a": [1, 4], "b": [2, 3]})
 
 
+@unittest.skipUnless("JEMALLOC_LUA_BENCH" in os.environ, "needs the benchmark programs")
+class OwnPrograms(unittest.TestCase):
+    """Programs as people have them, under tools/tune."""
+
+    COUNT = "print(#io.read('*a') * tonumber(arg[1]), select('#', ...), arg[0] ~= nil)"
+
+    def tune(self, text, *arguments, options=(), **how):
+        with tempfile.TemporaryDirectory() as folder:
+            script = Path(folder) / "of my own ü.lua"
+            script.write_bytes(text.encode("latin-1"))
+            command = [sys.executable, "tools/tune", "--rounds", "3", *options, str(script), *arguments]
+            how = how or {"stdin": subprocess.DEVNULL}
+            return subprocess.run(command, capture_output=True, check=False, cwd=ROOT, text=True, **how)
+
+    def check(self, done):
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn("\nJEMALLOC_LUA_CONF=", done.stdout)
+
+    def test_each_run_gets_the_arguments_and_the_input(self):
+        same = self.COUNT + " assert(arg[2] == '-x' and #arg == 2)"
+        self.check(self.tune(same, "3", "-x", input="some words"))  # a pipe
+        with tempfile.TemporaryFile("w+") as file:
+            file.write("other words")
+            file.seek(6)
+            self.check(self.tune(same + " io.stdin:seek('set', 0) assert(io.read() == 'other words')", "3", "-x",
+                                 stdin=file))
+
+    def test_what_it_writes_may_be_anything(self):
+        self.check(self.tune("io.write('no line\\255') print('\\255\\0')"))
+
+    def refused(self, done, *names):
+        self.assertEqual((done.returncode, done.stderr.count("\n")), (2, 1), done.stderr)
+        for name in names:
+            self.assertIn(name, done.stderr)
+
+    def test_what_it_does_not_get_along_with_it_names(self):
+        self.refused(self.tune("os.exit(0)"), "os.exit()")
+        self.refused(self.tune("local t = nil\nt.x = 1"), ".lua:2: attempt to index")
+        self.refused(self.tune("print(io.open('/proc/self/stat'):read('*n'))"), "--any-output")
+        self.check(self.tune("print(io.open('/proc/self/stat'):read('*n'))", options=["--any-output"]))
+
+
 class WrongArguments(unittest.TestCase):
     def check(self, *command):
         done = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=ROOT, check=False)
@@ -146,6 +190,18 @@ class WrongArguments(unittest.TestCase):
         self.assertNotIn("Traceback", done.stderr)
         self.assertTrue(done.stderr.strip(), command)
         return done
+
+    def test_it_is_said_in_one_line(self):
+        for command, names in (
+            (["tools/tune"], "script"), (["tools/tune", "nosuch.lua"], "nosuch.lua"), (["tools/tune", "."], "folder"),
+            (["tools/tune", "--rounds", "2", "x.lua"], "--rounds"), (["tools/tune", "--bogus", "x.lua"], "--bogus"),
+            (["tools/replay", "--rounds", "x", "@json"], "--rounds"), (["tools/replay"], "file"),
+            (["tools/report"], "json"), (["tools/report", "nosuch.json"], "nosuch.json"),
+            (["tools/bench", "--build", "/nonexistent"], "/nonexistent has no lua_run"),
+        ):
+            done = self.check(*command)
+            self.assertEqual((done.returncode, done.stderr.count("\n")), (2, 1), done.stderr)
+            self.assertIn(names, done.stderr)
 
     def test_bench_names_the_argument(self):
         self.assertIn("--rounds", self.check("tools/bench", "--rounds", "0").stderr)
