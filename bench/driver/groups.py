@@ -39,9 +39,9 @@ def trace(found, names, allocators, rounds, build):
     time the built-in allocator takes, net of the floor: "share"."""
     progress = runs.Progress(len(names))
     for name in names:
-        replayed = replay(f"@{name}", allocators, rounds, build)
+        halves = [replay(f"@{name}", allocators, part, build) for part in in_halves(rounds)]
         program = min(runs.run_lua("builtin", f"@{name}", build=build)["wall_s"] for _ in range(3))
-        for series in replayed["allocators"]:
+        for series in (series for half in halves for series in half["allocators"]):
             for ns in series["ns"]:
                 results.add(
                     found, "trace", name, series["name"],
@@ -50,7 +50,7 @@ def trace(found, names, allocators, rounds, build):
         case = found["trace"][name]
         if "builtin" in case:
             net = min(case["builtin"]["time"]) - min(case["floor"]["time"])
-            results.add(found, "trace", name, "builtin", share=net * replayed["requests"] / program)
+            results.add(found, "trace", name, "builtin", share=net * halves[0]["requests"] / program)
         progress.step(f"trace/{name}")
     progress.end()
 
@@ -61,8 +61,19 @@ def replay(recording, allocators, rounds, build=None):
     return json.loads(runs.call(command))
 
 
+def in_halves(rounds):
+    """The rounds of two processes: what differs from one to the next (where memory lies, above all) shows as two
+    halves that disagree."""
+    return [part for part in ((rounds + 1) // 2, rounds // 2) if part > 0]
+
+
 def google(found, pattern, allocators, repetitions, build):
     """Cases of the Google Benchmark suites, repeated and interleaved at random."""
+    for part in in_halves(repetitions):
+        google_once(found, pattern, allocators, part, build)
+
+
+def google_once(found, pattern, allocators, repetitions, build):
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "out.json"
         runs.call([
@@ -75,7 +86,7 @@ def google(found, pattern, allocators, repetitions, build):
             "--benchmark_out_format=json",
         ])
         if output.exists() and output.stat().st_size > 0:
-            results.merge(found, results.from_google(json.loads(output.read_text(encoding="utf-8"))))
+            results.extend(found, results.from_google(json.loads(output.read_text(encoding="utf-8"))))
 
 
 def timeline(found, name, allocators, build, interval=0.005):

@@ -53,6 +53,16 @@ def merge(results, more):
             results.setdefault(group, {}).setdefault(case, {}).update(allocators)
 
 
+def extend(results, more):
+    """Adds the samples of further rounds."""
+    for group, cases in more.items():
+        for case, allocators in cases.items():
+            for allocator, series in allocators.items():
+                place = results.setdefault(group, {}).setdefault(case, {}).setdefault(allocator, {})
+                for name, samples in series.items():
+                    place.setdefault(name, []).extend(samples)
+
+
 def save(results, path):
     Path(path).write_text(json.dumps({"jemalloc_lua": 1, "results": results}, indent=1) + "\n", encoding="utf-8")
 

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-NOISY = 0.05  # two interleaved halves that differ by more than this are not to be believed
+NOISY = 0.05  # two halves that differ by more than this are not to be believed
 
 
 def quantile(samples, part):
@@ -44,7 +44,7 @@ class Comparison:
     minimum: float  # ratio of the minima
     median: float  # ratio of the medians
     spread: float  # of the series itself
-    disagreement: float  # how far the ratios of the even and of the odd rounds are apart
+    disagreement: float  # how far the ratios of the first and of the second half of the rounds are apart
 
     @property
     def noisy(self):
@@ -53,10 +53,11 @@ class Comparison:
 
 def compare(samples, base):
     """How `samples` compare with `base`: sample i of both was taken in round i."""
+    middle = (min(len(samples), len(base)) + 1) // 2
     halves = [
-        ratio(median(samples[start::2]), median(base[start::2]))
-        for start in (0, 1)
-        if samples[start::2] and base[start::2]
+        ratio(median(samples[half]), median(base[half]))
+        for half in (slice(None, middle), slice(middle, None))
+        if samples[half] and base[half]
     ]
     low, high = min(halves), max(halves)
     return Comparison(

@@ -31,9 +31,10 @@ class Statistics(unittest.TestCase):
         self.assertFalse(against.noisy)
 
     def test_halves_that_disagree_make_a_row_noisy(self):
-        self.assertTrue(stats.compare([1, 1.2, 1, 1.2], [1, 1, 1, 1]).noisy)
-        self.assertFalse(stats.compare([1, 1.04, 1, 1.04], [1, 1, 1, 1]).noisy)
-        self.assertFalse(stats.compare([1, 2, 1, 2], [2, 4, 2, 4]).noisy)  # the machine, not the ratio
+        self.assertTrue(stats.compare([1, 1, 1.2, 1.2], [1, 1, 1, 1]).noisy)
+        self.assertTrue(stats.compare([1, 1, 1, 1.2, 1.2], [1, 1, 1, 1, 1]).noisy)
+        self.assertFalse(stats.compare([1, 1, 1.04, 1.04], [1, 1, 1, 1]).noisy)
+        self.assertFalse(stats.compare([1, 1, 2, 2], [2, 2, 4, 4]).noisy)  # the machine, not the ratio
 
     def test_one_round_is_never_called_noisy(self):
         self.assertEqual(stats.compare([3], [2]).disagreement, 0)
