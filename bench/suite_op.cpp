@@ -25,9 +25,40 @@ void pair(benchmark::State &state, const Allocator &allocator, std::size_t size)
 
 enum class Order { lifo, fifo, random };
 
+// As many blocks as a batch has, alive all the while, with room for another between each two: a heap that is
+// empty between batches may give all its memory back, or not, as it happens to lie.
+class Ballast {
+  public:
+    Ballast(Heap &heap, std::size_t size) : heap_(heap), size_(size) {
+        std::vector<void *> between(batch);
+        for (std::size_t i = 0; i < batch; ++i) {
+            blocks_.push_back(request());
+            between[i] = request();
+        }
+        for (void *block : between) heap.request(block, size, 0);
+    }
+    Ballast(const Ballast &) = delete;
+    Ballast &operator=(const Ballast &) = delete;
+    ~Ballast() {
+        for (void *block : blocks_) heap_.request(block, size_, 0);
+    }
+
+  private:
+    void *request() {
+        void *block = heap_.request(nullptr, 0, size_);
+        touch_new(block, size_);
+        return block;
+    }
+
+    Heap &heap_;
+    std::size_t size_;
+    std::vector<void *> blocks_;
+};
+
 // A batch is allocated, then freed in this order.
 void batches(benchmark::State &state, const Allocator &allocator, std::size_t size, Order order) {
     const auto heap = allocator.make_heap();
+    const Ballast ballast(*heap, size);
     std::vector<std::size_t> places(batch);
     for (std::size_t i = 0; i < batch; ++i) places[i] = order == Order::lifo ? batch - 1 - i : i;
     if (order == Order::random) std::shuffle(places.begin(), places.end(), std::mt19937(1));
