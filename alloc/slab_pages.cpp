@@ -14,6 +14,8 @@ namespace {
 // is needed.
 constexpr std::size_t carve_bytes = 4096;
 
+constexpr std::size_t cache_line = 64;
+
 // So much is kept, however little is live.
 constexpr std::size_t min_retained = std::size_t{512} << 10;
 
@@ -160,14 +162,18 @@ void make_current(SlabHeap *heap, Slab *slab, unsigned class_index) {
 }
 
 // An empty or new slab, for blocks of another class.
-void format(SlabHeap *heap, Slab *slab) {
+void format(SlabHeap *heap, Slab *slab, unsigned class_index) {
     slab->free = nullptr;
     slab->countdown = 0;
     slab->spare = 0;
     slab->carved = 0;
-    slab->fresh = static_cast<std::uint32_t>(heap->slab_size());
     const std::uintptr_t base = base_of(heap, slab);
     slab->floor = static_cast<std::uint32_t>(header_end(heap, base) - base);
+    slab->fresh = static_cast<std::uint32_t>(heap->slab_size());
+    // Blocks of powers of two would compete for few lines of the CPU's caches as headers would, so what is
+    // left over after the last one is left before the first, or some of it.
+    const std::size_t lines = (slab->fresh - slab->floor) % class_size(class_index) / cache_line + 1;
+    slab->fresh -= static_cast<std::uint32_t>(base / heap->slab_size() / 4 % lines * cache_line);
     if (heap->harden) clear_marks(heap, slab);
 }
 
@@ -197,7 +203,7 @@ bool next_current(SlabHeap *heap, unsigned class_index) {
             slab = new_slab(heap);
             if (slab == nullptr) return false;
         }
-        format(heap, slab);
+        format(heap, slab, class_index);
     }
     make_current(heap, slab, class_index);
     heap->account.show();
