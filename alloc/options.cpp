@@ -341,6 +341,13 @@ int read_pair(Options &options, Settings *settings, string_view pair, const Mess
     if (const auto status = read(table, options)) return *status;
     if (settings != nullptr) {
         if (const auto status = read(settings_table, *settings)) return *status;
+    } else {
+        for (const Spec &spec : settings_table) {
+            if (spec.key != key) continue;
+            return say(
+                "%s is of the process as a whole: it is read from the variable JEMALLOC_LUA_CONF alone",
+                spec.key.data());
+        }
     }
     return say("unknown key '%.*s'; the keys are %s", width_of(key), key.data(), keys.c_str());
 }

@@ -252,6 +252,8 @@ TEST(Parse, RefusesTextThatIsNotPairs) {
         {"LIMIT:1M", "LIMIT"},
         {" limit:1M", " limit"},
         {":1M", "unknown key"},
+        {"stats_file:/tmp/a",
+         "stats_file is of the process as a whole: it is read from the variable JEMALLOC_LUA_CONF"},
         {"limit", "limit"},
         {"retain:7,limit", "limit"},
         {",", "empty pair"},

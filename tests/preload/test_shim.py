@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -154,6 +155,13 @@ class WithJemalloc(unittest.TestCase):
         self.assertIn("which command", self.refused())
         self.assertIn("unknown option '--stat'", self.refused("--stat", "true"))
         self.assertIn("no such command", self.refused("no-such-command"))
+
+    def test_it_may_be_in_a_folder_with_spaces(self):
+        with tempfile.TemporaryDirectory(prefix="my folder ü ") as folder:
+            shim = shutil.copy(SHIM, folder)
+            done = subprocess.run([WITH_JEMALLOC, HOST, "close"], capture_output=True, text=True, check=False,
+                                  env=environment(JEMALLOC_LUA_PRELOAD=shim))
+            self.assertEqual((done.stdout, done.stderr), (f"ours {SUM}\n", ""))
 
     def test_the_commands_status_is_kept(self):
         self.assertEqual(under_shim("sh", "-c", "exit 7").returncode, 7)

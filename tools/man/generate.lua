@@ -12,8 +12,9 @@ local function read_file(name)
     return text
 end
 
-local function output_of(words)
-    local pipe = assert(io.popen(words))
+-- What the command prints; its path may have spaces.
+local function output_of(arguments)
+    local pipe = assert(io.popen("'" .. command:gsub("'", "'\\''") .. "' " .. arguments))
     local text = pipe:read("*a")
     pipe:close()
     return text
@@ -88,7 +89,7 @@ end
 
 local function option_list()
     local out = { ".Bl -tag -width Ds" }
-    for words, what in output_of(command .. " -h 2>&1"):gmatch("\n  (%-.-)  +([^\n]+)") do
+    for words, what in output_of("-h 2>&1"):gmatch("\n  (%-.-)  +([^\n]+)") do
         local name, value = words:match("^%-(%S*)%s*(.*)$")
         local bare, optional = name:match("^(.-)%[(.-)%]$")
         name = bare or name
@@ -105,7 +106,7 @@ end
 -- The options of a heap, or those that only JEMALLOC_LUA_CONF takes.
 local function heap_options(environment)
     local out = { ".Bl -tag -width Ds" }
-    local help = output_of(command .. " --jemalloc-help")
+    local help = output_of("--jemalloc-help")
     local own, process = help:match("takes\n(.-)in JEMALLOC_LUA_CONF only:\n(.*)$")
     local entry = "(%S+) +(%S+) +([^\n]-):\n +([^\n]+)\n"
     for key, default, what, takes in (environment and process or own):gmatch(entry) do
