@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <cinttypes>
 #include <csignal>
 #include <cstdarg>
 #include <cstdint>
@@ -14,9 +15,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <optional>
-#include <string>
 #include <string_view>
 #include <type_traits>
+
+#include "text.h"
 
 namespace jemalloc_lua {
 namespace {
@@ -125,7 +127,10 @@ constexpr Spec settings_table[] = {
 };
 #undef FIELD
 
-constexpr std::size_t first_version_size = offsetof(Options, scrub) + sizeof(Options::scrub);
+// sizeof(Options) of version 1.0, whose last field was `harden`.
+constexpr std::size_t first_version_size =
+    (offsetof(Options, harden) + sizeof(Options::harden) + alignof(Options) - 1) / alignof(Options) *
+    alignof(Options);
 
 // ---- Fields by their spec
 
@@ -232,29 +237,20 @@ bool read_value(const Spec &spec, string_view text, std::int64_t *value) {
 
 // ---- Value to text
 
-std::string write_value(const Spec &spec, std::int64_t value) {
+void write_value(Text &text, const Spec &spec, std::int64_t value) {
     for (const Word *word = spec.words; word != nullptr && !word->name.empty(); ++word) {
-        if (word->value == value) return std::string(word->name);
+        if (word->value == value) return text.add("%s", word->name.data());
     }
-    if (spec.kind == Kind::milliseconds && value == JEMALLOC_LUA_DECAY_DEFAULT) return "default";
+    if (spec.kind == Kind::milliseconds && value == JEMALLOC_LUA_DECAY_DEFAULT) return text.add("default");
+    const char *unit = "";
     if (spec.kind == Kind::size || spec.kind == Kind::power_of_two || spec.kind == Kind::multiple_of_16) {
-        if (value != 0 && value % (M * K) == 0) return std::to_string(value / (M * K)) + "G";
-        if (value != 0 && value % M == 0) return std::to_string(value / M) + "M";
-        if (value != 0 && value % K == 0) return std::to_string(value / K) + "K";
+        for (const char *larger : {"K", "M", "G"}) {
+            if (value == 0 || value % K != 0) break;
+            value /= K;
+            unit = larger;
+        }
     }
-    return std::to_string(value);
-}
-
-int copy_out(const std::string &text, char *buf, std::size_t len) {
-    if (buf != nullptr && len > 0) {
-        std::size_t n = text.size() < len ? text.size() : len - 1;
-#ifdef JEMALLOC_LUA_SEEDED_FAULT
-        if (text.size() > len) n = len;
-#endif
-        std::memcpy(buf, text.data(), n);
-        buf[n] = '\0';
-    }
-    return static_cast<int>(text.size());
+    text.add("%" PRId64 "%s", value, unit);
 }
 
 // ---- Messages
@@ -320,10 +316,11 @@ int read_pair(Options &options, Settings *settings, string_view pair, const Mess
         return say("%.*s: %.*s is not a value in quotes: it ends with the quote that it begins with",
                    width_of(key), key.data(), width_of(text), text.data());
     }
-    std::string keys;
+    char list[512];
+    Text keys(list, sizeof list);
     const auto read = [&](const auto &specs, auto &fields) -> std::optional<int> {
         for (const Spec &spec : specs) {
-            keys.append(keys.empty() ? "" : ", ").append(spec.key);
+            keys.add("%s%s", keys.length() == 0 ? "" : ", ", spec.key.data());
             if (spec.key != key) continue;
             std::int64_t value = 0;
             if constexpr (std::is_same_v<decltype(fields), Settings &>) {
@@ -349,7 +346,7 @@ int read_pair(Options &options, Settings *settings, string_view pair, const Mess
                 spec.key.data());
         }
     }
-    return say("unknown key '%.*s'; the keys are %s", width_of(key), key.data(), keys.c_str());
+    return say("unknown key '%.*s'; the keys are %s", width_of(key), key.data(), list);
 }
 
 // Calls f(pair) for each of the pairs of conf until it returns non-zero, and returns that.
@@ -426,11 +423,18 @@ int adopt_options(const Options *given, Options *out, char *err, std::size_t err
 
 using namespace jemalloc_lua;
 
-void jemalloc_lua_options_init(jemalloc_lua_options *options) {
-    if (options == nullptr) return;
-    std::memset(options, 0, sizeof *options);
-    options->size = sizeof *options;
-    for (const Spec &spec : table) set(*options, spec, spec.initial);
+void(jemalloc_lua_options_init)(jemalloc_lua_options *options) {
+    jemalloc_lua_options_init_size(options, first_version_size);
+}
+
+void jemalloc_lua_options_init_size(jemalloc_lua_options *options, std::size_t size) {
+    if (options == nullptr || size < sizeof options->size) return;
+    Options defaults;
+    std::memset(&defaults, 0, sizeof defaults);
+    for (const Spec &spec : table) set(defaults, spec, spec.initial);
+    defaults.size = size;
+    std::memset(options, 0, size);
+    std::memcpy(options, &defaults, std::min(size, sizeof defaults));
 }
 
 int jemalloc_lua_options_parse(jemalloc_lua_options *options, const char *conf, char *err,
@@ -450,30 +454,29 @@ int jemalloc_lua_options_parse(jemalloc_lua_options *options, const char *conf, 
 }
 
 int jemalloc_lua_options_format(const jemalloc_lua_options *options, int all, char *buf, std::size_t len) {
-    std::string text;
+    Text text(buf, len);
     Options now;
     if (adopt_options(options, &now, nullptr, 0) == 0) {
         for (const Spec &spec : table) {
             if (all == 0 && get(now, spec) == spec.initial) continue;
-            if (!text.empty()) text += ',';
-            text.append(spec.key).append(":").append(write_value(spec, get(now, spec)));
+            text.add("%s%s:", text.length() == 0 ? "" : ",", spec.key.data());
+            write_value(text, spec, get(now, spec));
         }
     }
-    return copy_out(text, buf, len);
+    return text.length();
 }
 
 int jemalloc_lua_options_help(char *buf, std::size_t len) {
-    std::string text;
-    char line[256];
-    std::snprintf(line, sizeof line, "%-16s %-8s %s\n", "option", "default", "what it does, and takes");
-    text += line;
+    Text text(buf, len);
+    text.add("%-16s %-8s %s\n", "option", "default", "what it does, and takes");
     const auto add = [&](const Spec &spec) {
-        std::snprintf(line, sizeof line, "%-16s %-8s %s:\n%-25s %s\n", spec.key.data(),
-                      write_value(spec, spec.initial).c_str(), spec.help, "", spec.takes);
-        text += line;
+        char value[32];
+        Text initial(value, sizeof value);
+        write_value(initial, spec, spec.initial);
+        text.add("%-16s %-8s %s:\n%-25s %s\n", spec.key.data(), value, spec.help, "", spec.takes);
     };
     for (const Spec &spec : table) add(spec);
-    text += "in JEMALLOC_LUA_CONF only:\n";
+    text.add("in JEMALLOC_LUA_CONF only:\n");
     for (const Spec &spec : settings_table) add(spec);
-    return copy_out(text, buf, len);
+    return text.length();
 }

@@ -1,9 +1,11 @@
 // Lua states on heaps: how they are made, found again from a lua_State *, and closed.
 
+#include <algorithm>
 #include <cerrno>
 #include <csetjmp>
 #include <cstddef>
 #include <cstdio>
+#include <cstring>
 
 #include "address_guard.h"
 #include "heap.h"
@@ -238,13 +240,14 @@ void jemalloc_lua_close(lua_State *L) {
 
 int jemalloc_lua_get_stats(lua_State *L, jemalloc_lua_stats *stats) {
     const Heap *heap = heap_of(L);
-    if (heap == nullptr || stats == nullptr || stats->size < sizeof *stats) return EINVAL;
-    const std::size_t size = stats->size;
-    *stats = {};
-    stats->size = size;
-    count_heap(heap, stats);
-    stats->live = (static_cast<std::size_t>(lua_gc(L, LUA_GCCOUNT, 0)) << 10) +
-                  static_cast<std::size_t>(lua_gc(L, LUA_GCCOUNTB, 0));
+    if (heap == nullptr || stats == nullptr || stats->size < first_stats_size) return EINVAL;
+    jemalloc_lua_stats now{};
+    now.size = stats->size;
+    count_heap(heap, &now);
+    now.live = (static_cast<std::size_t>(lua_gc(L, LUA_GCCOUNT, 0)) << 10) +
+               static_cast<std::size_t>(lua_gc(L, LUA_GCCOUNTB, 0));
+    std::memset(stats, 0, now.size);
+    std::memcpy(stats, &now, std::min(now.size, sizeof now));
     return 0;
 }
 

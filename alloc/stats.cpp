@@ -1,15 +1,17 @@
 // Statistics for people and for programs, both printed from one table.
 
+#include <algorithm>
 #include <cinttypes>
 #include <cstdint>
-#include <cstdio>
 #include <cstring>
-#include <string>
 
 #include "jemalloc_lua.h"
+#include "text.h"
+#include "watch.h"
 
 namespace {
 
+using namespace jemalloc_lua;
 using Stats = jemalloc_lua_stats;
 
 enum class Unit { bytes, number, front, fallbacks };
@@ -82,39 +84,43 @@ const char *fallback_name(std::uint64_t bits) {
     }
 }
 
-std::string value_text(const Row &row, std::uint64_t value, bool json) {
-    if (row.unit == Unit::front || row.unit == Unit::fallbacks) {
-        const char *name = row.unit == Unit::front ? front_name(value) : fallback_name(value);
-        return json ? '"' + std::string(name) + '"' : name;
-    }
-    std::string digits = std::to_string(value);
-    if (json) return digits;
-    for (std::size_t at = digits.size(); at > 3;) digits.insert(at -= 3, 1, ',');
-    return row.unit == Unit::bytes ? digits + " B" : digits;
+// The word that a value is shown as; null where it is a number.
+const char *name_of(const Row &row, std::uint64_t value) {
+    if (row.unit == Unit::front) return front_name(value);
+    return row.unit == Unit::fallbacks ? fallback_name(value) : nullptr;
+}
+
+// A number with a comma at each third digit.
+void add_grouped(Text &text, std::uint64_t value) {
+    std::uint64_t scale = 1;
+    while (value / scale >= 1000) scale *= 1000;
+    text.add("%" PRIu64, value / scale);
+    for (scale /= 1000; scale > 0; scale /= 1000) text.add(",%03" PRIu64, value / scale % 1000);
+}
+
+void add_json(Text &text, const Row &row, std::uint64_t value) {
+    text.add("%s\"%s\":", text.length() == 0 ? "{" : ",", row.name);
+    if (const char *name = name_of(row, value)) return text.add("\"%s\"", name);
+    text.add("%" PRIu64, value);
+}
+
+void add_line(Text &text, const Row &row, std::uint64_t value) {
+    char shown[48];
+    Text number(shown, sizeof shown);
+    const char *name = name_of(row, value);
+    if (name == nullptr) add_grouped(number, value);
+    if (row.unit == Unit::bytes) number.add(" B");
+    text.add("%-14s %20s  %s\n", row.name, name != nullptr ? name : shown, row.help);
 }
 
 }  // namespace
 
 int jemalloc_lua_stats_format(const jemalloc_lua_stats *stats, int json, char *buf, std::size_t len) {
-    std::string text;
-    if (stats != nullptr && stats->size >= sizeof *stats) {
-        for (const Row &row : table) {
-            const std::string value = value_text(row, get(*stats, row), json != 0);
-            char line[192];
-            if (json != 0) {
-                std::snprintf(line, sizeof line, "%s\"%s\":%s", text.empty() ? "{" : ",", row.name,
-                              value.c_str());
-            } else {
-                std::snprintf(line, sizeof line, "%-14s %20s  %s\n", row.name, value.c_str(), row.help);
-            }
-            text += line;
-        }
-        if (json != 0) text += "}";
-    }
-    if (buf != nullptr && len > 0) {
-        const std::size_t n = text.size() < len ? text.size() : len - 1;
-        std::memcpy(buf, text.data(), n);
-        buf[n] = '\0';
-    }
-    return static_cast<int>(text.size());
+    Text text(buf, len);
+    if (stats == nullptr || stats->size < first_stats_size) return 0;
+    Stats known{};
+    std::memcpy(&known, stats, std::min(stats->size, sizeof known));
+    for (const Row &row : table) (json != 0 ? add_json : add_line)(text, row, get(known, row));
+    if (json != 0) text.add("}");
+    return text.length();
 }

@@ -92,7 +92,7 @@ enum jemalloc_lua_thp {
  * versions add fields at the end and tell by `size` which ones the caller knows.
  */
 typedef struct jemalloc_lua_options {
-    /* sizeof(jemalloc_lua_options) as the caller was compiled; set by jemalloc_lua_options_init(). */
+    /* sizeof(jemalloc_lua_options) as the caller was compiled; jemalloc_lua_options_init() sets it. */
     size_t size;
 
     /* enum jemalloc_lua_front. */
@@ -156,8 +156,17 @@ typedef struct jemalloc_lua_options {
     int harden;
 } jemalloc_lua_options;
 
-/* Sets every field to its built-in default. JEMALLOC_LUA_CONF is not looked at. */
+/*
+ * Sets every field to its built-in default. JEMALLOC_LUA_CONF is not looked at. From C and C++ it is the
+ * macro below; the function, for those who call it by name (FFIs), sets the fields of version 1.0.
+ */
 JEMALLOC_LUA_API void jemalloc_lua_options_init(jemalloc_lua_options *options);
+
+/* The same for a struct of `size` bytes, as the caller's header has it: a later library writes no more. */
+JEMALLOC_LUA_API void jemalloc_lua_options_init_size(jemalloc_lua_options *options, size_t size);
+
+#define jemalloc_lua_options_init(options) \
+    jemalloc_lua_options_init_size((options), sizeof(jemalloc_lua_options))
 
 /*
  * Reads "key:value,key:value" into options that jemalloc_lua_options_init() has set up. Sizes take the
@@ -213,7 +222,7 @@ JEMALLOC_LUA_API void jemalloc_lua_close(lua_State *L);
 
 /*
  * What a state's heap holds, in bytes where not said otherwise. The caller sets `size` to
- * sizeof(jemalloc_lua_stats); fields that an older library does not know stay zero.
+ * sizeof(jemalloc_lua_stats); fields that an older library does not know are set to zero.
  */
 typedef struct jemalloc_lua_stats {
     size_t size;

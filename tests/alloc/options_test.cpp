@@ -332,6 +332,37 @@ TEST(Parse, SurvivesAnyText) {
 
 // ---- The struct's size
 
+// The caller's header may be an older one.
+TEST(Options, AreSetUpToTheCallersSizeAndNoFurther) {
+    Options mine;
+    for (const std::size_t size : {sizeof(std::size_t), sizeof(Options) - 16, sizeof(Options)}) {
+        std::memset(&mine, '#', sizeof mine);
+        jemalloc_lua_options_init_size(&mine, size);
+        EXPECT_EQ(size, mine.size);
+        const auto *bytes = reinterpret_cast<const char *>(&mine);
+        EXPECT_EQ(std::string(sizeof mine - size, '#'), std::string(bytes + size, sizeof mine - size));
+    }
+    Options defaults;
+    jemalloc_lua_options_init(&defaults);
+    EXPECT_TRUE(same(defaults, mine));
+    (jemalloc_lua_options_init)(&mine);
+    EXPECT_LE(mine.size, sizeof mine);
+    EXPECT_EQ(0, jemalloc_lua_options_parse(&mine, "harden:true", nullptr, 0)) << "an option of version 1.0";
+    EXPECT_EQ(1, mine.harden);
+}
+
+// ... or a newer one.
+TEST(Options, AreZeroWhereTheyAreNotKnown) {
+    struct {
+        Options known;
+        char added[16];
+    } later;
+    std::memset(static_cast<void *>(&later), '#', sizeof later);
+    jemalloc_lua_options_init_size(&later.known, sizeof later);
+    EXPECT_EQ(sizeof later, later.known.size);
+    EXPECT_EQ(std::string(sizeof later.added, '\0'), std::string(later.added, sizeof later.added));
+}
+
 TEST(StructSize, OfZeroOrLessThanTheFirstVersionIsRefused) {
     for (const std::size_t size : {std::size_t{0}, sizeof(std::size_t), sizeof(Options) / 2}) {
         Options options = defaults();

@@ -156,11 +156,12 @@ TEST(GetStats, RefusesAStructThatIsTooSmall) {
     }
 }
 
-TEST(GetStats, LeavesFieldsZeroThatItDoesNotKnow) {
+TEST(GetStats, ZeroesFieldsThatItDoesNotKnow) {
     struct Later {
         Stats known{};
-        char added[32] = {};
+        char added[32];
     } later;
+    std::memset(static_cast<void *>(&later), '#', sizeof later);
     later.known.size = sizeof later;
     const State one(jemalloc_lua_newstate());
     EXPECT_EQ(0, jemalloc_lua_get_stats(one.get(), &later.known));
