@@ -5,6 +5,8 @@
 // respected. Where no state of ours can be made for a reason other than want of memory, the host gets what
 // it would have got without the shim.
 
+#include <unistd.h>
+
 #include <atomic>
 #include <cerrno>
 #include <cstdint>
@@ -28,10 +30,17 @@ bool is_internal(lua_Alloc f) {
 std::atomic<bool> reached{false};
 
 // Where Lua is linked into the program itself, nothing comes here, and there is nothing else to tell it by.
-// Only who asks for it is told, lest every shell that starts a host reads the options.
+// Only who asks for it is told, lest every shell that starts a host reads the options; and once for a
+// program, not again by each of its children that runs no other.
+pid_t program;
+[[gnu::constructor]] void program_begins() {
+    program = getpid();
+}
+
 [[gnu::destructor]] void tell_if_not_reached() {
     const char *conf = std::getenv("JEMALLOC_LUA_CONF");
-    if (reached || conf == nullptr || std::strstr(conf, "verbose:true") == nullptr) return;
+    if (reached || getpid() != program || conf == nullptr || std::strstr(conf, "verbose:true") == nullptr)
+        return;
     char text[160];
     std::snprintf(text, sizeof text, "%s asked for no state: it has no Lua, or one linked into itself",
                   program_invocation_short_name);

@@ -16,6 +16,7 @@
 #include <atomic>
 #include <cerrno>
 #include <charconv>
+#include <climits>
 #include <csignal>
 #include <cstddef>
 #include <mutex>
@@ -56,38 +57,51 @@ Register *states = nullptr;  // null where no report is asked for
 
 // ---- Printing
 
-// A line of text, written at once.
-class Line {
+// A table. It is written in whole lines, as many at once as a pipe takes in one piece (PIPE_BUF), so that the
+// tables of processes that end together, as nginx's workers do, don't run into each other.
+class Table {
   public:
-    Line &text(std::string_view word, std::size_t width = 0) {
+    Table() = default;
+    Table(const Table &) = delete;
+    Table &operator=(const Table &) = delete;
+    ~Table() { write_lines(); }
+
+    Table &text(std::string_view word, std::size_t width = 0) {
         for (std::size_t i = word.size(); i < width; ++i) add(' ');
         for (const char c : word) add(c);
         return *this;
     }
 
-    Line &number(std::uint64_t value, std::size_t width = 0) {
+    Table &number(std::uint64_t value, std::size_t width = 0) {
         char digits[24];
         const auto end = std::to_chars(digits, digits + sizeof digits, value).ptr;
         return text({digits, static_cast<std::size_t>(end - digits)}, width);
     }
 
-    Line &kib(std::size_t bytes, std::size_t width) { return number((bytes + 1023) / 1024, width); }
+    Table &kib(std::size_t bytes, std::size_t width) { return number((bytes + 1023) / 1024, width); }
 
-    void print() {
+    void end_line() {
         add('\n');
-        for (std::size_t done = 0; done < used_;) {
-            const ssize_t n = write(STDERR_FILENO, text_ + done, used_ - done);
-            if (n < 0 && errno != EINTR) return;
-            if (n > 0) done += static_cast<std::size_t>(n);
-        }
+        if (sizeof text_ - used_ < longest_line) write_lines();
     }
 
   private:
+    static constexpr std::size_t longest_line = 256;
+
     void add(char c) {
         if (used_ < sizeof text_) text_[used_++] = c;
     }
 
-    char text_[256];
+    void write_lines() {
+        for (std::size_t done = 0; done < used_;) {
+            const ssize_t n = write(STDERR_FILENO, text_ + done, used_ - done);
+            if (n < 0 && errno != EINTR) break;
+            if (n > 0) done += static_cast<std::size_t>(n);
+        }
+        used_ = 0;
+    }
+
+    char text_[PIPE_BUF];
     std::size_t used_ = 0;
 };
 
@@ -102,36 +116,34 @@ std::string_view front_name(unsigned front) {
     }
 }
 
-void print_row(std::uint64_t number, const jemalloc_lua_stats &stats, bool open) {
-    Line line;
-    line.number(number, 7).text(front_name(stats.front), 8).number(stats.arena, 6);
+void add_row(Table &table, std::uint64_t number, const jemalloc_lua_stats &stats, bool open) {
+    table.number(number, 7).text(front_name(stats.front), 8).number(stats.arena, 6);
     if (open) {
-        line.kib(stats.footprint, 10);
+        table.kib(stats.footprint, 10);
     } else {
-        line.text("closed", 10);
+        table.text("closed", 10);
     }
-    line.kib(stats.peak, 10).kib(stats.limit, 10).number(stats.slabs, 7).number(stats.large_blocks, 7);
-    line.number(stats.refusals, 9).kib(stats.purged, 11).print();
+    table.kib(stats.peak, 10).kib(stats.limit, 10).number(stats.slabs, 7).number(stats.large_blocks, 7);
+    table.number(stats.refusals, 9).kib(stats.purged, 11).end_line();
 }
 
 // The caller holds the lock.
 void print_states(const Register &r) {
-    Line head;
-    head.text("jemalloc_lua: process ").number(static_cast<std::uint64_t>(getpid())).text(" (");
-    head.text(stats_file::program_name()).text("): ").number(r.open.size()).text(" states open, ");
-    head.number(r.ended).text(" closed; sizes in KiB").print();
-    Line()
-        .text("  state   front arena footprint      peak     limit  slabs  large refusals     purged")
-        .print();
+    Table table;
+    table.text("jemalloc_lua: process ").number(static_cast<std::uint64_t>(getpid())).text(" (");
+    table.text(stats_file::program_name()).text("): ").number(r.open.size()).text(" states open, ");
+    table.number(r.ended).text(" closed; sizes in KiB").end_line();
+    table.text("  state   front arena footprint      peak     limit  slabs  large refusals     purged");
+    table.end_line();
     const std::uint64_t first = r.ended > closed_kept ? r.ended - closed_kept : 0;
     for (std::uint64_t i = first; i < r.ended; ++i) {
         const ClosedState &state = r.closed[i % closed_kept];
-        print_row(state.number, state.last, false);
+        add_row(table, state.number, state.last, false);
     }
     for (const OpenState &state : r.open) {
         jemalloc_lua_stats stats{};
         count_heap(state.heap, &stats);
-        print_row(state.number, stats, true);
+        add_row(table, state.number, stats, true);
     }
 }
 

@@ -95,7 +95,8 @@ class Top(WithFolder):
         footprints = [row[3] for row in rows]
         self.assertEqual(footprints, sorted(footprints, reverse=True))
         self.assertGreater(len(set(footprints)), 5)
-        self.assertIn("979 more rows", lines[-1])
+        self.assertIn("rows 1 to 21 of 1,000", lines[-1])
+        self.assertLessEqual(max(len(line.rstrip()) for line in lines[1:]), 80)
 
         host.do("run 777 t = ('x'):rep(5e7)")
         before, lines = screen.frame()
@@ -109,6 +110,11 @@ class Top(WithFolder):
         screen.frame_where(lambda lines: [numbers(line)[0] for line in lines[2:5]] == [1, 2, 3])
         screen.press("\x1b[6~")  # page down
         screen.frame_where(lambda lines: numbers(lines[2])[0] == 22)
+        screen.press("\x1b[F")  # end
+        lines = screen.frame_where(lambda lines: numbers(lines[2])[0] == 980)
+        self.assertIn("rows 980 to 1,000 of 1,000", lines[-1])
+        screen.press("\x1b[H")  # home
+        screen.frame_where(lambda lines: numbers(lines[2])[0] == 1)
         screen.press("q")
         self.assertTrue(screen.rest().endswith("\x1b[?25h\x1b[?1049l"))
         self.assertEqual(screen.process.returncode, 0)

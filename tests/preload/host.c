@@ -2,6 +2,7 @@
  * A host as users write them: it knows nothing of the shim, and asks the process only what it came to have.
  *
  *     host MODE
+ *     host script CODE
  *
  * prints one line for each state that it made: "ours" or "own" (whose allocator it has), and the sum that a
  * script in it came to.
@@ -81,8 +82,13 @@ static void *thread(void *unused) {
     return NULL;
 }
 
+static void on_signal(int number) {
+    (void)number;
+    puts("the host's");
+}
+
 int main(int argc, char **argv) {
-    const char *mode = argc == 2 ? argv[1] : "";
+    const char *mode = argc >= 2 ? argv[1] : "";
     const lua_Alloc internal = (lua_Alloc)(uintptr_t)(1237 << 4); /* lj_state.h */
 
     if (strcmp(mode, "close") == 0) {
@@ -138,6 +144,16 @@ int main(int argc, char **argv) {
         lua_State *L = luaL_newstate();
         run(L);
         raise(SIGUSR2);
+        lua_close(L);
+    } else if (strcmp(mode, "own-signal") == 0) {
+        signal(SIGUSR2, on_signal);
+        lua_State *L = luaL_newstate();
+        raise(SIGUSR2);
+        lua_close(L);
+    } else if (strcmp(mode, "script") == 0 && argc == 3) {
+        lua_State *L = luaL_newstate();
+        luaL_openlibs(L);
+        if (luaL_dostring(L, argv[2]) != 0) printf("error: %s\n", lua_tostring(L, -1));
         lua_close(L);
     } else {
         fprintf(stderr, "host: unknown mode '%s'\n", mode);

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import unittest
@@ -66,6 +67,10 @@ class Shim(unittest.TestCase):
     def test_a_plugin_that_shows_its_lua_to_no_one(self):
         self.assertEqual(self.output(DLOPEN_HOST, HOSTS / "libpreload_plugin.so"), ["ours"])
 
+    def test_a_c_module_that_makes_states(self):
+        load = f"package.loadlib('{HOSTS / 'libpreload_plugin.so'}', 'run')()"
+        self.assertEqual(self.output(HOST, "script", load), ["ours"])
+
     def test_every_symbol_can_be_bound_at_start(self):
         done = run("env", f"LD_PRELOAD={SHIM}", "LD_BIND_NOW=1", HOST, "close")
         self.assertEqual((done.stdout, done.stderr), (f"ours {SUM}\n", ""))
@@ -79,6 +84,10 @@ class Shim(unittest.TestCase):
         self.assertEqual(done.stderr, "jemalloc_lua: true asked for no state: it has no Lua, or one linked "
                                       "into itself\n")
 
+    def test_verbose_names_it_once_and_not_again_for_its_children(self):
+        done = under_shim("bash", "-c", "(exit 0); (exit 0); exit 0", options=["--verbose"])
+        self.assertEqual(done.stderr.count("bash asked for no state"), 1)
+
     def test_verbose_is_silent_where_all_is_well(self):
         self.assertEqual(under_shim(HOST, "close", options=["--verbose"]).stderr, "")
 
@@ -87,6 +96,37 @@ class Shim(unittest.TestCase):
         names = {line.split()[-1].split("@")[0] for line in symbols.stdout.splitlines()}
         others = {name for name in names if not name.startswith("jemalloc_lua_")}
         self.assertEqual(others, {"luaL_newstate", "lua_newstate", "JEMALLOC_LUA_1"})
+
+
+NO_GC64 = HOSTS / "libpreload_no_gc64_plugin.so"
+
+
+@unittest.skipUnless(NO_GC64.exists(), "every LuaJIT of this machine's kind is built with GC64")
+class WithoutGC64(unittest.TestCase):
+    def test_it_runs_as_before_in_silence(self):
+        done = under_shim(DLOPEN_HOST, NO_GC64)
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "own\n" * 3, ""))
+
+    def test_verbose_says_so_in_one_line(self):
+        done = under_shim(DLOPEN_HOST, NO_GC64, options=["--verbose"])
+        self.assertEqual((done.stdout, len(done.stderr.splitlines())), ("own\n" * 3, 1))
+        self.assertIn("without GC64", done.stderr)
+
+
+LUAJIT = shutil.which("luajit")
+
+
+@unittest.skipUnless(LUAJIT and "libluajit" not in run("ldd", LUAJIT).stdout,
+                     "luajit is not installed, or has LuaJIT from a shared library")
+class LuaJITInTheProgramItself(unittest.TestCase):
+    def test_it_runs_as_before_in_silence(self):
+        done = under_shim("luajit", "-e", "print(6 * 7)")
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "42\n", ""))
+
+    def test_verbose_says_so_in_one_line(self):
+        done = under_shim("luajit", "-e", "print(6 * 7)", options=["--verbose"])
+        self.assertEqual((done.stdout, len(done.stderr.splitlines())), ("42\n", 1))
+        self.assertIn("linked into itself", done.stderr)
 
 
 @unittest.skipUnless((HOSTS / "libpreload_puc_plugin.so").exists(), "lua5.1 is not installed")
@@ -124,8 +164,23 @@ class Statistics(unittest.TestCase):
         self.assertIn("1 states open, 1000 closed", table)
         self.assertLess(len(table.splitlines()), 30)
 
+    def test_a_table_comes_in_one_piece(self):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # keeps what is written at once together
+        with ours:
+            with theirs:
+                subprocess.run([WITH_JEMALLOC, "--stats", "--", HOST, "states"], stdout=subprocess.DEVNULL,
+                               stderr=theirs, env=environment(), check=True, timeout=120)
+            table = ours.recv(1 << 16).decode()
+            self.assertIn("1000 closed", table)
+            self.assertEqual(len(table.splitlines()), 2 + 16 + 1)
+            self.assertEqual(ours.recv(1), b"")
+
     def test_a_signal_prints_them_while_the_host_runs(self):
         self.assertIn("1 states open, 0 closed", self.table("signal", "--conf", "stats_signal:USR2"))
+
+    def test_a_signal_that_the_host_has_a_use_for_stays_the_hosts(self):
+        done = under_shim(HOST, "own-signal", options=["--conf", "stats_signal:USR2"])
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "the host's\n", ""))
 
     def test_the_signal_is_left_alone_where_it_is_not_asked_for(self):
         self.assertEqual(under_shim(HOST, "signal").returncode, -signal.SIGUSR2)

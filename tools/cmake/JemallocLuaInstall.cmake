@@ -1,4 +1,5 @@
-# What `cmake --install` puts in place for those who build on the library.
+# What `cmake --install` puts in place for those who build on the library, and the documents, each in the folder that
+# it has here.
 
 include(CMakePackageConfigHelpers)
 
@@ -29,3 +30,12 @@ endif()
 file(RELATIVE_PATH pc_to_prefix "${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig" "${CMAKE_INSTALL_PREFIX}")
 configure_file(${CMAKE_CURRENT_LIST_DIR}/jemalloc_lua.pc.in ${PROJECT_BINARY_DIR}/jemalloc_lua.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/jemalloc_lua.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT dev)
+
+foreach(each dev=README.md dev=alloc/README.md dev=alloc/RECIPES.md module=binding/README.md
+        module=binding/library/jemalloc.lua tools=binding/preload/README.md tools=tools/README.md)
+  string(REPLACE "=" ";" each ${each})
+  list(POP_FRONT each component file)
+  cmake_path(GET file PARENT_PATH folder)
+  install(FILES ${PROJECT_SOURCE_DIR}/${file} DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/jemalloc_lua/${folder}
+          COMPONENT ${component})
+endforeach()

@@ -178,7 +178,7 @@ void print_usage(const char *program) {
                  "  -         Execute stdin and stop handling options.\n"
                  "  --jemalloc CONF            Set heap options, as in front:slab,limit:64M.\n"
                  "  --jemalloc-stats[=json]    Print the heap's statistics on stderr at exit.\n"
-                 "  --jemalloc-record FILE     Record every request, for tools/replay.\n"
+                 "  --jemalloc-record FILE     Record every request; tools/replay of the source replays it.\n"
                  "  --jemalloc-allocator NAME  heap (this library's), builtin (LuaJIT's) or system.\n"
                  "  --jemalloc-help            Show every heap option.\n");
 }
