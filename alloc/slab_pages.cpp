@@ -232,13 +232,6 @@ JEMALLOC_LUA_TOUCHES_FREED void sort_freed(SlabHeap *heap, Slab *piece) {
     }
 }
 
-void sort_nursery(SlabHeap *heap) {
-    for (std::uintptr_t base = heap->nursery_start; base < heap->nursery_end; base += heap->slab_size()) {
-        Slab *piece = slab_at(heap, base);
-        if (piece->free != nullptr) sort_freed(heap, piece);
-    }
-}
-
 // The first block of the list of a class, or null.
 JEMALLOC_LUA_TOUCHES_FREED Block *take_ready(SlabHeap *heap, unsigned class_index) {
     Block *block = heap->free[class_index];
@@ -247,6 +240,24 @@ JEMALLOC_LUA_TOUCHES_FREED Block *take_ready(SlabHeap *heap, unsigned class_inde
         unpoison(block, class_size(class_index));
     }
     return block;
+}
+
+// A freed block of the nursery for this class, where there is one; other classes get theirs on the way.
+JEMALLOC_LUA_TOUCHES_FREED Block *take_freed(SlabHeap *heap, unsigned class_index) {
+    for (std::uintptr_t base = heap->nursery_start; base < heap->nursery_end; base += heap->slab_size()) {
+        Slab *piece = slab_at(heap, base);
+        Block *block = piece->free;
+        if (block == nullptr) continue;
+        if (class_of(block->size) == class_index) {  // freed just now
+            piece->free = block->next;
+            ++piece->countdown;
+            ++heap->requests;
+            unpoison(block, class_size(class_index));
+            return block;
+        }
+        sort_freed(heap, piece);
+    }
+    return take_ready(heap, class_index);
 }
 
 template <class F>
@@ -274,8 +285,7 @@ void each_slab(SlabHeap *heap, F &&f) {
 [[gnu::noinline]] JEMALLOC_LUA_TOUCHES_FREED void *refill(SlabHeap *heap, unsigned class_index) {
     const std::size_t size = class_size(class_index);
     if (!heap->harden) {
-        sort_nursery(heap);
-        if (Block *ready = take_ready(heap, class_index)) return ready;
+        if (Block *block = take_freed(heap, class_index)) return block;
     }
     if (void *ptr = nursery_bump(heap, size)) {
         count_in_nursery(heap, 1);
