@@ -149,15 +149,20 @@ void print_states(const Register &r) {
 
 // ---- Bookkeeping
 
+// Answers the signals that come while it is locked, up to the very end.
+void unlock() {
+    do {
+        while (states->asked.exchange(false)) print_states(*states);
+        states->lock.unlock();
+    } while (states->asked && states->lock.try_lock());
+}
+
 class Guard {
   public:
     Guard() { states->lock.lock(); }
     Guard(const Guard &) = delete;
     Guard &operator=(const Guard &) = delete;
-    ~Guard() {
-        while (states->asked.exchange(false)) print_states(*states);
-        states->lock.unlock();
-    }
+    ~Guard() { unlock(); }
 };
 
 // Each front end, and a copy of it whose `destroy` the register hears of.
@@ -201,10 +206,7 @@ void destroy(Heap *heap) {
 void on_signal(int) {
     const int error = errno;
     states->asked = true;
-    if (states->lock.try_lock()) {
-        while (states->asked.exchange(false)) print_states(*states);
-        states->lock.unlock();
-    }
+    if (states->lock.try_lock()) unlock();
     errno = error;
 }
 
@@ -222,9 +224,10 @@ bool start() {
     if (settings.stats_print == 0 && settings.stats_signal == 0) return false;
     states = new (storage) Register;
     // A child of fork() has the states of its parent, but not those that had been closed before.
-    pthread_atfork([] { states->lock.lock(); }, [] { states->lock.unlock(); },
+    pthread_atfork([] { states->lock.lock(); }, unlock,
                    [] {
                        states->ended = 0;
+                       states->asked = false;
                        states->lock.unlock();
                    });
     for (Watched &front : fronts) {

@@ -87,6 +87,10 @@ static void on_signal(int number) {
     puts("the host's");
 }
 
+static void raise_signal(void) {
+    raise(SIGUSR2);
+}
+
 int main(int argc, char **argv) {
     const char *mode = argc >= 2 ? argv[1] : "";
     const lua_Alloc internal = (lua_Alloc)(uintptr_t)(1237 << 4); /* lj_state.h */
@@ -154,6 +158,15 @@ int main(int argc, char **argv) {
         lua_State *L = luaL_newstate();
         luaL_openlibs(L);
         if (luaL_dostring(L, argv[2]) != 0) printf("error: %s\n", lua_tostring(L, -1));
+        lua_close(L);
+    } else if (strcmp(mode, "signal-in-fork") == 0) {
+        lua_State *L;
+        /* What was registered first is called last, when the shim is ready for the fork. */
+        pthread_atfork(raise_signal, NULL, NULL);
+        L = luaL_newstate();
+        if (fork() == 0) _exit(0);
+        wait(NULL);
+        fputs("after the fork\n", stderr);
         lua_close(L);
     } else {
         fprintf(stderr, "host: unknown mode '%s'\n", mode);

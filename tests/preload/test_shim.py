@@ -182,6 +182,10 @@ class Statistics(unittest.TestCase):
         done = under_shim(HOST, "own-signal", options=["--conf", "stats_signal:USR2"])
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "the host's\n", ""))
 
+    def test_a_signal_that_comes_while_the_process_forks_is_answered_by_the_parent(self):
+        before = self.table("signal-in-fork", "--conf", "stats_signal:USR2").partition("after the fork")[0]
+        self.assertEqual(before.count("1 states open, 0 closed"), 1)
+
     def test_the_signal_is_left_alone_where_it_is_not_asked_for(self):
         self.assertEqual(under_shim(HOST, "signal").returncode, -signal.SIGUSR2)
 
