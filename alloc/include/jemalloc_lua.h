@@ -255,8 +255,8 @@ JEMALLOC_LUA_API int jemalloc_lua_stats_format(const jemalloc_lua_stats *stats, 
 
 /*
  * Sets the hard limit of a live state, in bytes; 0 removes it. The soft limit follows at 80 %, unless one
- * was given in the options. A limit below the present footprint is accepted: nothing more is handed out
- * until enough has been freed. EINVAL for a state that is not ours.
+ * was given in the options. A limit below the present footprint is accepted: the heap then makes do with the
+ * memory that it has until enough has been freed. EINVAL for a state that is not ours.
  */
 JEMALLOC_LUA_API int jemalloc_lua_set_limit(lua_State *L, size_t bytes);
 
