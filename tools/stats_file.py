@@ -9,6 +9,7 @@ import mmap
 import os
 import stat
 import struct
+import sys
 import time
 from dataclasses import dataclass
 
@@ -25,6 +26,18 @@ WORD = struct.Struct("<Q")
 
 class Unreadable(Exception):
     """A line that says what can't be read, and why."""
+
+
+def write_out(name, text):
+    """Prints text, and ends the tool `name` with one line where that can't be done."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # not tried again at exit
+        if isinstance(error, BrokenPipeError):  # who read it has seen enough
+            sys.exit(141)
+        sys.exit(f"{name}: standard output: {error.strerror}")
 
 
 @dataclass

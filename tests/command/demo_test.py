@@ -70,8 +70,9 @@ class Demo(unittest.TestCase):
             self.assertEqual(len(done.stderr.splitlines()), 1)
 
     def test_a_text_that_is_not_there(self):
-        done = self.run_demo("--text", "/no/such/file")
-        self.assertEqual((done.stderr, done.returncode), ("demo: cannot read /no/such/file\n", 1))
+        for path, why in (("/no/such/file", "No such file or directory"), (self.folder, "Is a directory")):
+            done = self.run_demo("--text", path)
+            self.assertEqual((done.stderr, done.returncode), (f"demo: cannot read {path}: {why}\n", 1))
 
 
 if __name__ == "__main__":

@@ -190,6 +190,18 @@ class Top(WithFolder):
                 done = run(tool, argument)
                 self.assertEqual((done.returncode, done.stdout, len(done.stderr.splitlines())), (status, "", 1))
                 self.assertIn(why, done.stderr)
+        done = run(TOP, "--delay", "soon")
+        self.assertEqual((done.returncode, len(done.stderr.splitlines())), (2, 1))
+        self.assertIn("it takes seconds", done.stderr)
+
+    def test_a_disk_that_is_full_is_one_line(self):
+        host = self.host()
+        host.do("make 1")
+        for tool in (TOP, METRICS):
+            with open("/dev/full", "w", encoding="ascii") as full:
+                done = subprocess.run([tool, str(host.pid)], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+            self.assertEqual((done.returncode, len(done.stderr.splitlines())), (1, 1))
+            self.assertIn("standard output: No space left on device", done.stderr)
 
 
 class Metrics(WithFolder):

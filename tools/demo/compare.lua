@@ -150,9 +150,13 @@ end
 local text, temporary
 local function main()
     if options.text then text = options.text else text, temporary = input.text(options.command) end
-    local file = io.open(text)
-    if not file then error("cannot read " .. text, 0) end
-    file:close()
+    local file, problem = io.open(text)
+    if file then
+        problem = select(2, file:read(1)) -- a folder can be opened
+        problem = problem and text .. ": " .. problem
+        file:close()
+    end
+    if problem then error("cannot read " .. problem, 0) end
     compare(options.command, options.rounds, options.passes, text)
 end
 

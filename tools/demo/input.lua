@@ -35,7 +35,7 @@ local function unpacked(command)
     local folder = cache:read("*a"):match("\nJEMALLOC_LUA_DEPS_DIR:%w+=([^\n]*)")
     cache:close()
     if not folder then return nil end
-    local wanted = input.quote(folder) .. "/jemalloc-*/src/jemalloc_build/ChangeLog"
+    local wanted = input.quote(folder) .. "/jemalloc-*/source/ChangeLog"
     return input.lines_of("ls " .. wanted .. " 2>/dev/null")[1]
 end
 
