@@ -156,32 +156,38 @@ bool room_in_cache(const SlabHeap *heap, std::size_t bytes) {
     return heap->cached_bytes + bytes <= std::max(min_cache, heap->account.footprint() / cache_share);
 }
 
+// What became of an old region: its pages are gone, and others that are zero in their place; or it is as it
+// was.
+enum class Moved { pages, contents, nothing };
+
 // Moves `old_bytes` of a region into one of `new_bytes`, by page tables. Both stay mapped.
 //
 // The pages go by way of a mapping of our own, because an mremap() onto a fixed address first unmaps what is
 // there, and must not fail after that: another thread could be given the hole. Whatever may fail is done
 // before, and what is put in place at last is one whole mapping, so that the next move finds a single one
 // (mremap() takes no range that spans several).
-bool move_pages(void *from, std::size_t old_bytes, void *to, std::size_t new_bytes) {
+Moved move_pages(void *from, std::size_t old_bytes, void *to, std::size_t new_bytes) {
     const KeepErrno keep;
+    Moved how = Moved::pages;
     void *way = mremap(from, old_bytes, old_bytes, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, nullptr);
     if (way == MAP_FAILED) {  // before Linux 5.7, or several mappings, or no room
         way = mmap(nullptr, new_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (way == MAP_FAILED) return false;
+        if (way == MAP_FAILED) return Moved::nothing;
         std::memcpy(way, from, old_bytes);
+        how = Moved::contents;
     } else {
         void *longer = mremap(way, old_bytes, new_bytes, MREMAP_MAYMOVE);
         if (longer == MAP_FAILED) {
             std::memcpy(to, way, old_bytes);
             munmap(way, old_bytes);
-            return true;
+            return how;
         }
         way = longer;
     }
-    if (mremap(way, new_bytes, new_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to) != MAP_FAILED) return true;
+    if (mremap(way, new_bytes, new_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to) != MAP_FAILED) return how;
     std::memcpy(to, way, old_bytes);
     munmap(way, new_bytes);
-    return true;
+    return how;
 }
 
 // For a block that can't grow in place.
@@ -192,8 +198,9 @@ void *grow_huge(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_t new
     if (!take(heap, new_bytes - old_bytes)) return nullptr;
     void *moved = region_alloc(heap, new_size, new_bytes, new_bytes - old_bytes);
     if (moved == nullptr) return nullptr;
-    if (!move_pages(ptr, old_bytes, moved, new_bytes)) std::memcpy(moved, ptr, old_size);
-    if (heap->scrub) explicit_bzero(ptr, old_size);
+    const Moved how = move_pages(ptr, old_bytes, moved, new_bytes);
+    if (how == Moved::nothing) std::memcpy(moved, ptr, old_size);
+    if (heap->scrub && how != Moved::pages) explicit_bzero(ptr, old_size);
     region_free(heap, ptr, old_size, old_bytes);
     return moved;
 }
