@@ -38,6 +38,21 @@ def in_bash(line):
                  "bash", str(COMPLETION / "jemalloc-luajit.bash"), line)
 
 
+class Security(unittest.TestCase):
+    def test_the_files_that_show_the_promises_exist(self):
+        page = (ROOT / "alloc" / "SECURITY.md").read_text(encoding="utf-8")
+        named = set(re.findall(r"`((?:tests|tools)/[^` ]+)`", page))
+        self.assertGreater(len(named), 20)
+        self.assertEqual([], sorted(name for name in named if not (ROOT / name).is_file()))
+
+    def test_each_promise_names_a_test(self):
+        page = (ROOT / "alloc" / "SECURITY.md").read_text(encoding="utf-8")
+        promises = re.split(r"^\*\*", page.split("## Promised")[1].split("## Not promised")[0], flags=re.MULTILINE)[1:]
+        self.assertEqual(len(promises), 5)
+        for promise in promises:
+            self.assertRegex(promise, r"\| `tests/", promise.splitlines()[0])
+
+
 @unittest.skipUnless((PAGES / "jemalloc-luajit.1").is_file(), "the manual pages were not built")
 class Manual(unittest.TestCase):
     def test_the_command_has_every_option(self):
