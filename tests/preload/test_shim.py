@@ -81,7 +81,7 @@ class Shim(unittest.TestCase):
     def test_verbose_names_a_program_that_asks_for_no_state(self):
         done = under_shim("true", options=["--verbose"])
         self.assertEqual((done.returncode, done.stdout), (0, ""))
-        self.assertEqual(done.stderr, "jemalloc_lua: true asked for no state: it has no Lua, or one linked "
+        self.assertEqual(done.stderr, "jemalloc_lua: true asked for no state of LuaJIT: it has none, or one linked "
                                       "into itself\n")
 
     def test_verbose_names_it_once_and_not_again_for_its_children(self):
