@@ -42,7 +42,8 @@ pid_t program;
     if (reached || getpid() != program || conf == nullptr || std::strstr(conf, "verbose:true") == nullptr)
         return;
     char text[160];
-    std::snprintf(text, sizeof text, "%s asked for no state of LuaJIT: it has none, or one linked into itself",
+    std::snprintf(text, sizeof text,
+                  "%s asked for no state of LuaJIT: it has none, or one linked into itself",
                   program_invocation_short_name);
     tell(text);
 }
