@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import unittest
 from pathlib import Path
 
@@ -60,6 +61,14 @@ class Manual(unittest.TestCase):
         self.assertEqual(re.findall(r"^\.It Cm (\w+) :", page, re.MULTILINE), ALL_KEYS)
         flags = re.findall(r"^\.It Fl (\S+)", page, re.MULTILINE)
         self.assertEqual({"-" + flag.replace("\\-", "-") for flag in flags if "jemalloc" in flag}, set(OPTIONS))
+
+    def test_it_is_made_where_paths_have_spaces_too(self):
+        with tempfile.TemporaryDirectory(prefix="it's my ü ") as folder:
+            command, page = Path(folder) / "jemalloc-luajit", Path(folder) / "page"
+            command.symlink_to(OURS)
+            subprocess.run([OURS, ROOT / "tools/man/generate.lua", command, ROOT / "alloc/include/jemalloc_lua.h",
+                            ROOT / "tools/man/jemalloc-luajit.1.in", page], check=True)
+            self.assertEqual(page.read_bytes(), (PAGES / "jemalloc-luajit.1").read_bytes())
 
     def test_the_shims_page_has_what_is_the_processs(self):
         page = PAGES / "with-jemalloc.1"
