@@ -7,6 +7,7 @@
 #include <cinttypes>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <string>
 #include <vector>
@@ -58,10 +59,16 @@ int copies() {
             if (at < buffer_start && at + size > buffer_start) size = buffer_start - at;
             const ssize_t got = pread(memory, buffer.data(), size, static_cast<off_t>(at));
             if (got <= 0) break;
-            for (ssize_t i = 0; i + length <= got; ++i) {
-                int same = 0;
-                while (same < length && buffer[static_cast<std::size_t>(i + same)] == secret(same)) ++same;
+            const unsigned char *from = buffer.data();
+            const unsigned char *const end_of_read = from + got;
+            while (end_of_read - from >= length) {
+                const auto room = static_cast<std::size_t>(end_of_read - from) - length + 1;
+                from = static_cast<const unsigned char *>(std::memchr(from, secret(0), room));
+                if (from == nullptr) break;
+                int same = 1;
+                while (same < length && from[same] == secret(same)) ++same;
                 if (same == length) ++found;
+                ++from;
             }
             at += static_cast<std::size_t>(got);
         }
