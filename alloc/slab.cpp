@@ -58,13 +58,13 @@ JEMALLOC_LUA_TOUCHES_FREED inline void *small_free(SlabHeap *heap, void *ptr, st
 template <bool scrub, bool harden>
 [[gnu::noinline]] void *resize(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_t new_size) {
     if (harden) verify_live(heap, ptr, old_size);
-    if (scrub && new_size < old_size) {
-        explicit_bzero(static_cast<char *>(ptr) + new_size, old_size - new_size);
-    }
     if (old_size > heap->small_max || new_size > heap->small_max) {
         return large_resize(heap, ptr, old_size, new_size);
     }
-    if (class_of(old_size) == class_of(new_size)) return ptr;
+    if (class_of(old_size) == class_of(new_size)) {
+        if (scrub) scrub_tail(ptr, old_size, new_size);
+        return ptr;
+    }
 #ifdef JEMALLOC_LUA_SEEDED_FAULT
     if (old_size > 512 && class_of(old_size) + 1 == class_of(new_size)) return ptr;
 #endif
@@ -73,6 +73,7 @@ template <bool scrub, bool harden>
         if (new_size > old_size) return nullptr;
         // Lua does not expect that a block can't shrink. A block may be larger than its class.
         if (harden) mark_again(heap, ptr, new_size);
+        if (scrub) scrub_tail(ptr, old_size, new_size);
         return ptr;
     }
     std::memcpy(moved, ptr, old_size < new_size ? old_size : new_size);

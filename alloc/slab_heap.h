@@ -37,6 +37,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "heap.h"
 #include "registry.h"
@@ -250,6 +251,11 @@ inline std::uintptr_t header_end(const SlabHeap *heap, std::uintptr_t base) {
 
 inline std::uintptr_t base_of(const SlabHeap *heap, const Slab *slab) {
     return reinterpret_cast<std::uintptr_t>(slab) & heap->slab_base;
+}
+
+// scrub: what a block loses as it shrinks in its place.
+inline void scrub_tail(void *ptr, std::size_t old_size, std::size_t new_size) {
+    if (new_size < old_size) explicit_bzero(static_cast<char *>(ptr) + new_size, old_size - new_size);
 }
 
 // ---- Slow paths

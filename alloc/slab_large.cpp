@@ -212,10 +212,14 @@ InPlace resize_in_place(SlabHeap *heap, void *ptr, std::size_t old_size, std::si
     const std::size_t old_bytes = je::size_class(old_size);
     const std::size_t new_bytes = je::size_class(new_size);
     if (region_flags(heap, old_size) != region_flags(heap, new_size)) return InPlace::impossible;
-    if (old_bytes == new_bytes) return InPlace::done;
+    if (old_bytes == new_bytes) {
+        if (heap->scrub) scrub_tail(ptr, old_size, new_size);
+        return InPlace::done;
+    }
     if (std::min(old_bytes, new_bytes) <= max_cached) return InPlace::impossible;
     const bool grows = new_bytes > old_bytes;
     if (grows && !take(heap, new_bytes - old_bytes)) return InPlace::refused;
+    if (heap->scrub) scrub_tail(ptr, old_size, new_size);  // before it is jemalloc's
     const bool done =
         je::xallocx(ptr, new_bytes, 0, heap->source.flags() | region_flags(heap, new_size)) == new_bytes;
     if (done && heap->harden) resize_large(heap, ptr, new_bytes);
@@ -308,7 +312,10 @@ InPlace resize_in_place(SlabHeap *heap, void *ptr, std::size_t old_size, std::si
         if (heap->in_nursery(ptr)) {
             // The first block is as large as was asked for, not as its class.
             const bool same = je::size_class(old_size) == je::size_class(new_size);
-            if (same && ptr != heap->state_block) return ptr;
+            if (same && ptr != heap->state_block) {
+                if (heap->scrub) scrub_tail(ptr, old_size, new_size);
+                return ptr;
+            }
         } else {
             const InPlace in_place = resize_in_place(heap, ptr, old_size, new_size);
             if (in_place == InPlace::done) return ptr;

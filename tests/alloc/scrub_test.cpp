@@ -1,5 +1,9 @@
 // scrub:true: what a state held can't be found in the process's memory once it is freed or closed.
 
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <string>
 
 #include "secret.h"
@@ -8,6 +12,7 @@
 namespace {
 
 using test::copies;
+using test::M;
 using test::make_secret;
 using test::State;
 using test::wipe_stack;
@@ -92,6 +97,36 @@ TEST_P(NoScrub, LeavesSecretsBehind) {
     EXPECT_EQ("", test::run(one.get(), "kept = {} for i = 1, 200 do kept[i] = i .. secret() end"));
     one.reset();
     EXPECT_GT(copies(), 0);
+}
+
+// Shrinks blocks where the system has no more memory: to a size below that of another block there may be no
+// room for the smaller one.
+[[noreturn]] void shrink_without_memory(const std::string &conf) {
+    const jemalloc_lua_options options = test::options(conf);
+    jemalloc_lua_heap *heap = jemalloc_lua_heap_create(&options);
+    const lua_Alloc alloc = jemalloc_lua_heap_alloc(heap);
+    const auto get = [&](std::size_t size) {
+        return static_cast<unsigned char *>(alloc(heap, nullptr, 0, size));
+    };
+    unsigned char *large = get(40000);
+    std::fill_n(large, 40000, 7);
+    const rlimit some{400 * M, 400 * M};
+    setrlimit(RLIMIT_AS, &some);
+    for (const std::size_t size : {30000, 20000, 1000}) {
+        while (get(size) != nullptr) {
+        }
+    }
+    const auto *smaller = static_cast<unsigned char *>(alloc(heap, large, 40000, 20000));
+    const unsigned char *start = smaller != nullptr ? smaller : large;
+    const unsigned char *end = start + (smaller != nullptr ? 20000 : 40000);
+    _exit(std::count(start, end, 7) == end - start ? 0 : 1);
+}
+
+TEST(ScrubDeathTest, LosesNothingOfABlockThatCouldNotShrink) {
+    if (test::sanitized) GTEST_SKIP() << "a sanitizer's shadow has no room in 400 MiB";
+    for (const char *conf : {"scrub:true", "scrub:true,harden:true", "scrub:true,front:direct"}) {
+        EXPECT_EXIT(shrink_without_memory(conf), testing::ExitedWithCode(0), "") << conf;
+    }
 }
 
 }  // namespace
