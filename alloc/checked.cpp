@@ -193,7 +193,7 @@ void *obtain(CheckedHeap *heap, std::size_t size, bool must) {
     std::memset(static_cast<unsigned char *>(ptr) + size, canary_byte, canary_size);
     heap->note_first(ptr, size);
     ++heap->requests;
-    heap->source.grow(heap->account.footprint());
+    heap->source.grow(heap->account.own_footprint());
     return ptr;
 }
 

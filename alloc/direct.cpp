@@ -45,7 +45,7 @@ void *obtain(DirectHeap *heap, std::size_t size) {
         return refuse(heap, bytes);
     heap->note_first(ptr, size);
     ++heap->requests;
-    heap->source.grow(heap->account.footprint());
+    heap->source.grow(heap->account.own_footprint());
     return ptr;
 }
 
@@ -90,7 +90,7 @@ void release(DirectHeap *heap, void *ptr, std::size_t size) {
     ++heap->requests;
     std::memcpy(moved, ptr, old_size < new_size ? old_size : new_size);
     release(heap, ptr, old_size);
-    heap->source.grow(heap->account.footprint());
+    heap->source.grow(heap->account.own_footprint());
     return moved;
 }
 

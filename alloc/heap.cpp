@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "hold.h"
+#include "memcheck.h"
 #include "stats_file.h"
 
 namespace jemalloc_lua {
@@ -42,9 +44,9 @@ void Account::set_limits(std::size_t limit, std::size_t soft_limit) {
 }
 
 void Account::settle(std::size_t pages, std::size_t bytes) {
-    const std::size_t blocks = footprint_ - gaps_;
+    const std::size_t blocks = footprint_ - gaps_ - elsewhere_;
     // Up to the limit: at the limit nothing more is handed out, and that is all that gaps can bring about.
-    const std::size_t held = std::min(limit_ == SIZE_MAX ? 0 : limit_, pages);
+    const std::size_t held = std::min(limit_ == SIZE_MAX ? 0 : limit_ - std::min(limit_, elsewhere_), pages);
     const std::size_t before = gaps_;
     gaps_ = held > blocks ? held - blocks : 0;
     if (gaps_ > before) {
@@ -224,6 +226,21 @@ void Source::set_flags() {
         heap->released = 0;
     }
     heap->account.settle(heap->source.pages(), bytes);
+}
+
+// ---- Memory that is not the heap's, but counts as its own
+
+bool hold(Heap *heap, std::size_t bytes) {
+    if (!heap->account.has_room(bytes)) [[unlikely]] {
+        const memcheck::Quiet quiet;
+        heap->front->trim(heap);
+        settle(heap, bytes);
+    }
+    return heap->account.take_elsewhere(bytes);
+}
+
+void let_go(Heap *heap, std::size_t bytes) {
+    heap->account.give_elsewhere(bytes);
 }
 
 // ---- The end

@@ -108,8 +108,21 @@ class Account {
     void settle(std::size_t pages, std::size_t bytes);
     // The footprint with the gaps as they are now, which may be smaller than when they were counted.
     std::size_t footprint_now(std::size_t pages) const {
-        return std::min(footprint_, std::max(footprint_ - gaps_, pages));
+        return std::min(footprint_, std::max(footprint_ - gaps_, pages + elsewhere_));
     }
+
+    // Bytes that the heap answers for but does not hold itself: the module's buffers (hold.h). They count
+    // towards the limit; what the heap decides by its own memory leaves them out.
+    bool take_elsewhere(std::size_t bytes) {
+        if (!has_room(bytes) || !take(bytes)) return false;
+        elsewhere_ += bytes;
+        return true;
+    }
+    void give_elsewhere(std::size_t bytes) {
+        elsewhere_ -= bytes;
+        give(bytes);
+    }
+    bool has_room(std::size_t bytes) const { return bytes <= limit_ && footprint_ <= limit_ - bytes; }
 
     // Refuses a request for another reason than the limit: jemalloc has no memory.
     void count_refusal() {
@@ -139,6 +152,8 @@ class Account {
     }
 
     std::size_t footprint() const { return footprint_; }
+    // Without what it answers for elsewhere.
+    std::size_t own_footprint() const { return footprint_ - elsewhere_; }
     std::size_t peak() const { return footprint_ > peak_ ? footprint_ : peak_; }
     std::size_t limit() const { return limit_; }
     lua_State *state() const { return state_; }
@@ -158,6 +173,7 @@ class Account {
     std::size_t low_watermark_ = 0;
     std::size_t peak_ = 0;         // up to the last time that bytes were given
     std::size_t gaps_ = 0;         // of the footprint: what is no block
+    std::size_t elsewhere_ = 0;    // of the footprint: buffers of the module
     std::size_t room_ = SIZE_MAX;  // bytes to ask for until settle()
     std::size_t limit_ = SIZE_MAX;
     std::size_t soft_limit_ = SIZE_MAX;

@@ -169,7 +169,7 @@ Heap *create(const Options &options) {
 
 void destroy(Heap *base) {
     auto *heap = static_cast<SlabHeap *>(base);
-    const std::size_t at_home = heap->source.part_at_home(heap->account.footprint() + heap->released);
+    const std::size_t at_home = heap->source.part_at_home(heap->account.own_footprint() + heap->released);
     release_slabs(heap);
     void *memory = reinterpret_cast<void *>(heap->nursery_start);
     const std::size_t size = heap->nursery_end - heap->nursery_start;

@@ -136,7 +136,7 @@ void *region_alloc(SlabHeap *heap, std::size_t size, std::size_t bytes, std::siz
     ++heap->large_blocks;
     heap->large_bytes += bytes;
     heap->reuse(bytes);
-    heap->source.grow(heap->account.footprint());
+    heap->source.grow(heap->account.own_footprint());
     if (is_huge(heap, size)) advise(heap, ptr, bytes);
     return ptr;
 }
@@ -153,7 +153,7 @@ void region_free(SlabHeap *heap, void *ptr, std::size_t size, std::size_t bytes)
 }
 
 bool room_in_cache(const SlabHeap *heap, std::size_t bytes) {
-    return heap->cached_bytes + bytes <= std::max(min_cache, heap->account.footprint() / cache_share);
+    return heap->cached_bytes + bytes <= std::max(min_cache, heap->account.own_footprint() / cache_share);
 }
 
 // What became of an old region: its pages are gone, and others that are zero in their place; or it is as it

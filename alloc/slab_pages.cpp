@@ -115,7 +115,7 @@ Slab *new_slab(SlabHeap *heap) {
     }
     ++heap->slab_count;
     heap->reuse(size);
-    heap->source.grow(heap->account.footprint());
+    heap->source.grow(heap->account.own_footprint());
     Slab *slab = new (slab_at(heap, reinterpret_cast<std::uintptr_t>(memory))) Slab;
     if (heap->harden) enter_slab(heap, slab);
     return slab;
@@ -379,7 +379,7 @@ void retain_some(SlabHeap *heap) {
     const std::size_t size = heap->slab_size();
     for (;;) {
         const std::size_t idle = heap->empty_count * size + heap->cached_bytes;
-        const std::size_t live = heap->account.footprint() - idle;
+        const std::size_t live = heap->account.own_footprint() - idle;
         const std::size_t budget = std::max(live / 100 * heap->retain, min_retained);
         if (idle <= budget) {
             if (heap->released > budget - idle + purge_step && heap->source.owns_arena()) purge(heap);

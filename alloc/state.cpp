@@ -9,6 +9,7 @@
 
 #include "address_guard.h"
 #include "heap.h"
+#include "hold.h"
 #include "memcheck.h"
 #include "stats_file.h"
 #include "watch.h"
@@ -67,18 +68,6 @@ Heap *create_heap(const Options *given) {
         heap->source.add_fallback(JEMALLOC_LUA_FALLBACK_ARENA);
     }
     return heap;
-}
-
-// The heap of a state, or null for a state that is not ours.
-Heap *heap_of(lua_State *L) {
-    if (L == nullptr) return nullptr;
-    void *ud = nullptr;
-    const lua_Alloc f = lua_getallocf(L, &ud);
-    for (const FrontEnd *front : {&slab_front, &slab_scrub_front, &slab_harden_front,
-                                  &slab_harden_scrub_front, &direct_front, &checked_front}) {
-        if (f == front->alloc || f == front->closing) return static_cast<Heap *>(ud);
-    }
-    return memcheck::is_entry(f) ? static_cast<Heap *>(ud) : nullptr;
 }
 
 // As in luaL_newstate() of LuaJIT (lib_aux.c).
@@ -201,6 +190,17 @@ lua_State *create_state(const Options *options) {
 }
 
 }  // namespace
+
+Heap *heap_of(lua_State *L) {
+    if (L == nullptr) return nullptr;
+    void *ud = nullptr;
+    const lua_Alloc f = lua_getallocf(L, &ud);
+    for (const FrontEnd *front : {&slab_front, &slab_scrub_front, &slab_harden_front,
+                                  &slab_harden_scrub_front, &direct_front, &checked_front}) {
+        if (f == front->alloc || f == front->closing) return static_cast<Heap *>(ud);
+    }
+    return memcheck::is_entry(f) ? static_cast<Heap *>(ud) : nullptr;
+}
 
 void count_heap(const Heap *heap, jemalloc_lua_stats *stats) {
     heap->account.count(stats);

@@ -23,6 +23,7 @@ extern "C" {
 #include <string>
 
 #include "../alloc/provider.h"
+#include "buffer.h"
 #include "jemalloc_lua.h"
 #include "sources.h"
 
@@ -219,6 +220,7 @@ int open(lua_State *L) {
         lua_setfield(L, 2, helper.name);
     }
     if (bind(L, 2) != nullptr) return lua_error(L);
+    add_buffer_memory(L, 2);
     for (const Source &source : sources) {
         if (luaL_loadbuffer(L, source.text, source.length, source.name) != 0) return lua_error(L);
         lua_pushvalue(L, 1);

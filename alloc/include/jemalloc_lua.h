@@ -227,8 +227,9 @@ JEMALLOC_LUA_API void jemalloc_lua_close(lua_State *L);
 typedef struct jemalloc_lua_stats {
     size_t size;
     size_t live;         /* in use, as Lua counts it: collectgarbage("count") */
-    size_t footprint;    /* held from jemalloc; never below live. With a limit, and an arena of its own, also
-                          * what direct and checked leave unused between blocks */
+    size_t footprint;    /* held from jemalloc, by buffers of the Lua module too; never below live. With a
+                          * limit, and an arena of its own, also what direct and checked leave unused
+                          * between blocks */
     size_t peak;         /* the highest footprint so far */
     size_t limit;        /* hard limit; 0: none */
     size_t soft_limit;   /* where the collector is pushed; 0: none */

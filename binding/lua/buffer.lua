@@ -11,7 +11,8 @@ local J, native = ...
 
 local type, error, tostring, tonumber, pairs, pcall = type, error, tostring, tonumber, pairs, pcall
 local setmetatable, floor, min = setmetatable, math.floor, math.min
-local typeof, metatype, sizeof, cast = ffi.typeof, ffi.metatype, ffi.sizeof, ffi.cast
+local typeof, metatype, sizeof = ffi.typeof, ffi.metatype, ffi.sizeof
+local collectgarbage = collectgarbage
 local copy_bytes, fill_bytes, ffi_string = ffi.copy, ffi.fill, ffi.string
 local bor = require("bit").bor
 
@@ -19,9 +20,11 @@ local bad_argument, check_size, is_pointer = native.bad_argument, native.check_s
 local enter, leave = native.enter, native.leave
 local ENOMEM = J.ENOMEM
 
-local c_mallocx = native.bind("mallocx", "void *(*)(int64_t, int)")
-local c_rallocx = native.bind("rallocx", "void *(*)(void *, int64_t, int)")
-local c_sdallocx = native.bind("sdallocx", "void (*)(void *, int64_t, int)")
+-- The fields up to `_freed` are buffer.cpp's.
+local c_resize = native.bind("buffer_resize", "int (*)(void *, void *, int64_t, int64_t, bool)")
+local c_release = native.bind("buffer_release", "double (*)(void *, void *)")
+local memory = native.buffer_memory
+local OVER_LIMIT = 1
 local c_memmove = native.bind("memmove", "void *(*)(void *, const void *, int64_t)")
 
 local MAX_BYTES = 2 ^ 53
@@ -173,44 +176,25 @@ end
 
 -- ---- Types: a struct for buffers and one for slices of each element type, made when first asked for
 
+-- The collector calls it, perhaps where memory is short: without an arena it makes no object.
 local function release(buffer)
-    if buffer._freed then
-        return
-    end
-    buffer._freed = true
-    leave(tonumber(buffer._bytes))
-    if buffer._data ~= nil then
-        c_sdallocx(cast("void *", buffer._data), buffer._bytes, buffer._flags)
-    end
-    buffer._data, buffer._n, buffer._near, buffer._bytes = nil, 0, 0, 0
-    if buffer._arena ~= nil then
+    leave(c_release(memory, buffer))
+    if buffer._in_arena then
+        buffer._in_arena = false
         native.block_drop(buffer._arena)
-        buffer._arena = nil
     end
 end
 
 local function resize(buffer, n, zero, element_size)
     local old, bytes = tonumber(buffer._bytes), n * element_size
-    local data
-    if bytes == 0 then
-        if buffer._data ~= nil then
-            c_sdallocx(cast("void *", buffer._data), old, buffer._flags)
-        end
-    elseif old == 0 then
-        data = c_mallocx(bytes, zero and bor(buffer._flags, 0x40) or buffer._flags)
-    elseif bytes == old then
-        return buffer
-    else
-        data = c_rallocx(cast("void *", buffer._data), bytes, buffer._flags)
+    local result = c_resize(memory, buffer, n, bytes, zero)
+    if result == OVER_LIMIT then -- of this state: what was dropped may make room
+        collectgarbage()
+        result = c_resize(memory, buffer, n, bytes, zero)
     end
-    if bytes > 0 and data == nil then
+    if result ~= 0 then
         return nil, ENOMEM
-    end
-    if zero and old > 0 and bytes > old then
-        fill_bytes(cast("char *", data) + old, bytes - old)
-    end
-    buffer._data, buffer._n, buffer._near, buffer._bytes = data, n, min(n, NEAR), bytes
-    if bytes > old then
+    elseif bytes > old then
         enter(bytes - old)
     else
         leave(old - bytes)
@@ -310,7 +294,9 @@ local function buffer_type_of(element)
 
     -- The comments make each text one of its own: busted, a test framework, caches ffi.typeof() by the text.
     buffer_type = typeof(([[
-        struct { $ *_data; int64_t _n; int64_t _bytes; $ *_arena; int32_t _near; int32_t _flags; bool _freed; } /* %d */
+        struct {
+            $ *_data; int64_t _n, _bytes, _held; int32_t _near, _flags; bool _freed, _in_arena; $ *_arena;
+        } /* %d */
     ]]):format(tonumber(element)), element, native.block_type)
     slice_type = slice_type_of(element, buffer_type)
     is_span[tonumber(buffer_type)], is_span[tonumber(slice_type)] = true, true
@@ -391,6 +377,7 @@ local function create(ctype, n, options)
     if block then
         buffer._arena = block
         native.block_hold(block)
+        buffer._in_arena = true
     end
     local done, err = resize(buffer, n, zero, size)
     if not done then

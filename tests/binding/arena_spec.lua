@@ -141,4 +141,38 @@ describe("the heap of the running state", function()
         fails("'bytes'", J.heap.limit, -1)
         fails("'bytes'", J.heap.limit, "x")
     end)
+
+    it("counts buffers towards the limit, and collects dropped ones before it refuses", function()
+        if setting ~= "host" and setting ~= "command" then
+            return
+        end
+        local MB = 2 ^ 20
+        collectgarbage()
+        local before = J.heap.stats().footprint
+        local kept = J.buffer("char", 4 * MB)
+        assert.is_true(J.heap.stats().footprint >= before + 4 * MB)
+        J.heap.limit(before + 16 * MB)
+        assert.same({ nil, J.ENOMEM }, { J.buffer("char", 32 * MB) })
+        assert.same({ nil, J.ENOMEM }, { kept:resize(32 * MB) })
+        assert.equal(4 * MB, #kept)
+        local all = {}
+        for i = 1, 100 do
+            all[i] = J.buffer("char", MB)
+            if not all[i] then
+                break
+            end
+        end
+        assert.is_true(#all >= 4 and #all <= 12)
+        assert.is_true(J.heap.stats().footprint <= before + 16 * MB)
+        all = nil -- luacheck: ignore
+        for _ = 1, 100 do
+            assert(J.buffer("char", 3 * MB))
+        end
+        assert(kept:resize(MB))
+        kept:free()
+        kept:free()
+        collectgarbage()
+        J.heap.limit(0)
+        assert.is_true(J.heap.stats().footprint < before + 4 * MB)
+    end)
 end)
