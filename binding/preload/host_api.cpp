@@ -15,10 +15,10 @@
 // clang-format off
 #define JEMALLOC_LUA_HOST_API(F)                                                                              \
     F(luaJIT_setmode) F(luaL_checknumber) F(luaL_findtable) F(luaL_loadbuffer) F(luaL_optlstring)             \
-    F(lua_call) F(lua_cpcall) F(lua_createtable) F(lua_error) F(lua_getfield) F(lua_pcall)                    \
-    F(lua_pushboolean) F(lua_pushcclosure) F(lua_pushlightuserdata) F(lua_pushlstring) F(lua_pushnil)         \
-    F(lua_pushnumber) F(lua_pushstring) F(lua_pushvalue) F(lua_pushvfstring) F(lua_setfield) F(lua_settop)    \
-    F(lua_tointeger) F(lua_topointer) F(lua_touserdata) F(lua_type)
+    F(lua_call) F(lua_cpcall) F(lua_createtable) F(lua_error) F(lua_getfield) F(lua_newuserdata)              \
+    F(lua_pcall) F(lua_pushboolean) F(lua_pushcclosure) F(lua_pushlightuserdata) F(lua_pushlstring)           \
+    F(lua_pushnil) F(lua_pushnumber) F(lua_pushstring) F(lua_pushvalue) F(lua_pushvfstring) F(lua_setfield)   \
+    F(lua_settop) F(lua_tointeger) F(lua_topointer) F(lua_touserdata) F(lua_type)
 // clang-format on
 
 namespace jemalloc_lua {
@@ -93,6 +93,10 @@ int lua_error(lua_State *L) {
 
 void lua_getfield(lua_State *L, int index, const char *name) {
     api().lua_getfield(L, index, name);
+}
+
+void *lua_newuserdata(lua_State *L, size_t size) {
+    return api().lua_newuserdata(L, size);
 }
 
 int lua_pcall(lua_State *L, int arguments, int results, int handler) {
