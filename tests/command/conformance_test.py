@@ -5,6 +5,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
@@ -20,6 +21,14 @@ SUITE = {
     "time.lua": "print('took ' .. os.clock() .. ' sec')",
     "varies.lua": "print(io.open('/proc/self/stat'):read('*a'))",
 }
+
+
+def command_lines():
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            yield path.read_bytes()
+        except OSError:
+            pass  # it has ended meanwhile
 
 
 @unittest.skipUnless(LUAJIT, "no luajit to compare with")
@@ -64,6 +73,18 @@ class Conformance(unittest.TestCase):
         done = self.compare(self.suite(front="local J = package.preload.jemalloc and require 'jemalloc'\n"
                                              "print(J and J.heap.stats().front)"), "--conf", "front:direct")
         self.assertIn("jemalloc-luajit direct", done.stdout)
+
+    def test_it_ends_with_its_tests(self):
+        started = self.folder / "started"
+        suite = self.suite(forever=f"io.open('{started}', 'w'):close() while true do end")
+        with subprocess.Popen([TOOL, suite, "--ours", OURS, "--stock", LUAJIT], stdout=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE, encoding="utf-8", env=environment()) as tool:
+            while not started.exists() and tool.poll() is None:
+                time.sleep(0.01)
+            tool.terminate()
+            _, err = tool.communicate(timeout=100)
+        self.assertEqual((tool.returncode, err), (143, ""))
+        self.assertEqual([], [line for line in command_lines() if b"forever.lua" in line])
 
     def test_an_empty_folder_is_refused(self):
         done = self.compare(self.folder)
