@@ -19,12 +19,8 @@
 namespace {
 
 using test::FrontAndArena;
-using test::K;
-using test::M;
-using test::number;
 using test::run;
 using test::State;
-using test::stats;
 
 // Some 8 MB of all kinds of objects, made in both halves: as long as the state is small, and when it has
 // grown. Values of the first half have grown since.
