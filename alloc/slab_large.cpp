@@ -53,8 +53,13 @@ bool is_huge(const SlabHeap *heap, std::size_t size) {
     return size >= heap->huge_min;
 }
 
+bool wants_huge_pages(const SlabHeap *heap, std::size_t size) {
+    return heap->thp == JEMALLOC_LUA_THP_ALWAYS && is_huge(heap, size) && size >= huge_page;
+}
+
 // Huge regions are aligned to pages: jemalloc gives others an offset of some cache lines.
 int region_flags(const SlabHeap *heap, std::size_t size) {
+    if (wants_huge_pages(heap, size)) return je::align_flag(huge_page);
     return is_huge(heap, size) ? je::align_flag(page_size()) : 0;
 }
 
@@ -62,11 +67,50 @@ bool is_cached_size(const SlabHeap *heap, std::size_t size) {
     return size > heap->small_max && size <= max_cached;
 }
 
-void advise(const SlabHeap *heap, void *ptr, std::size_t bytes) {
-    if (heap->thp == JEMALLOC_LUA_THP_DEFAULT || bytes < huge_page) return;
+// ---- Huge pages: thp:always
+//
+// A block is aligned to them, also on its way when its pages move; the kernel would take them apart
+// elsewhere. They are not the default: to fill a block takes 0.4 to 0.6 of the time, but several times as
+// long where the kernel has to make room first, or a hypervisor has taken free memory back, as in
+// Firecracker.
+//
+// What a mapping was advised stays with it, and jemalloc hands its memory out again, perhaps for slabs: a
+// page of one slab would be a huge one. So advice is withdrawn before a region goes back, for which those
+// that have it are listed. When the list is full, a region has small pages.
+
+void advise(void *ptr, std::size_t bytes, int advice) {
+    if (bytes < huge_page) return;
     const KeepErrno keep;
-    madvise(ptr, bytes / page_size() * page_size(),
-            heap->thp == JEMALLOC_LUA_THP_ALWAYS ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+    madvise(ptr, bytes / huge_page * huge_page, advice);
+}
+
+// The entry of the list with this pointer, or null.
+void **find_advised(SlabHeap *heap, const void *ptr) {
+    auto *entry = std::find(heap->advised.begin(), heap->advised.end(), ptr);
+    return entry != heap->advised.end() ? entry : nullptr;
+}
+
+void advise_new(SlabHeap *heap, void *ptr, std::size_t size, std::size_t bytes) {
+    if (heap->thp == JEMALLOC_LUA_THP_NEVER && is_huge(heap, size)) advise(ptr, bytes, MADV_NOHUGEPAGE);
+    if (!wants_huge_pages(heap, size)) return;
+    void **entry = find_advised(heap, nullptr);
+    if (entry == nullptr) return;
+    *entry = ptr;
+    advise(ptr, bytes, MADV_HUGEPAGE);
+}
+
+// A region that may be listed has another mapping, or is longer.
+void advise_again(SlabHeap *heap, void *ptr, std::size_t bytes) {
+    if (bytes >= huge_page && find_advised(heap, ptr) != nullptr) advise(ptr, bytes, MADV_HUGEPAGE);
+}
+
+// Of what follows the first `left` bytes; all of it is withdrawn when none is left.
+void withdraw_advice(SlabHeap *heap, void *ptr, std::size_t bytes, std::size_t left) {
+    void **entry = bytes >= huge_page ? find_advised(heap, ptr) : nullptr;
+    if (entry == nullptr) return;
+    left = left / huge_page * huge_page;
+    if (left < bytes) advise(static_cast<char *>(ptr) + left, bytes - left, MADV_NOHUGEPAGE);
+    if (left == 0) *entry = nullptr;
 }
 
 // ---- Large blocks on the shared arena
@@ -137,7 +181,7 @@ void *region_alloc(SlabHeap *heap, std::size_t size, std::size_t bytes, std::siz
     heap->large_bytes += bytes;
     heap->reuse(bytes);
     heap->source.grow(heap->account.own_footprint());
-    if (is_huge(heap, size)) advise(heap, ptr, bytes);
+    advise_new(heap, ptr, size, bytes);
     return ptr;
 }
 
@@ -145,6 +189,7 @@ void *region_alloc(SlabHeap *heap, std::size_t size, std::size_t bytes, std::siz
 void region_free(SlabHeap *heap, void *ptr, std::size_t size, std::size_t bytes) {
     if (heap->harden) forget_large(heap, ptr);
     forget_home_block(heap, ptr);
+    withdraw_advice(heap, ptr, bytes, 0);
     memcheck::forget(ptr, bytes);
     je::sdallocx(ptr, bytes, je::no_tcache_flag | region_flags(heap, size));
     --heap->large_blocks;
@@ -156,6 +201,16 @@ bool room_in_cache(const SlabHeap *heap, std::size_t bytes) {
     return heap->cached_bytes + bytes <= std::max(min_cache, heap->account.own_footprint() / cache_share);
 }
 
+// Where so many bytes can be mapped at a multiple of a huge page, as a hint; null: anywhere.
+void *aligned_hole(std::size_t bytes) {
+    void *hole =
+        mmap(nullptr, bytes + huge_page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (hole == MAP_FAILED) return nullptr;
+    munmap(hole, bytes + huge_page);
+    return reinterpret_cast<void *>((reinterpret_cast<std::uintptr_t>(hole) + huge_page - 1) &
+                                    ~(huge_page - 1));
+}
+
 // What became of an old region: its pages are gone, and others that are zero in their place; or it is as it
 // was.
 enum class Moved { pages, contents, nothing };
@@ -165,11 +220,11 @@ enum class Moved { pages, contents, nothing };
 // The pages go by way of a mapping of our own, because an mremap() onto a fixed address first unmaps what is
 // there, and must not fail after that: another thread could be given the hole. Whatever may fail is done
 // before, and what is put in place at last is one whole mapping, so that the next move finds a single one
-// (mremap() takes no range that spans several).
-Moved move_pages(void *from, std::size_t old_bytes, void *to, std::size_t new_bytes) {
+// (mremap() takes no range that spans several). `hint` is where that mapping should be, or null.
+Moved move_pages(void *from, std::size_t old_bytes, void *to, std::size_t new_bytes, void *hint) {
     const KeepErrno keep;
     Moved how = Moved::pages;
-    void *way = mremap(from, old_bytes, old_bytes, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, nullptr);
+    void *way = mremap(from, old_bytes, old_bytes, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, hint);
     if (way == MAP_FAILED) {  // before Linux 5.7, or several mappings, or no room
         way = mmap(nullptr, new_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (way == MAP_FAILED) return Moved::nothing;
@@ -198,9 +253,11 @@ void *grow_huge(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_t new
     if (!take(heap, new_bytes - old_bytes)) return nullptr;
     void *moved = region_alloc(heap, new_size, new_bytes, new_bytes - old_bytes);
     if (moved == nullptr) return nullptr;
-    const Moved how = move_pages(ptr, old_bytes, moved, new_bytes);
+    void *hint = wants_huge_pages(heap, old_size) ? aligned_hole(new_bytes) : nullptr;
+    const Moved how = move_pages(ptr, old_bytes, moved, new_bytes, hint);
     if (how == Moved::nothing) std::memcpy(moved, ptr, old_size);
     if (heap->scrub && how != Moved::pages) explicit_bzero(ptr, old_size);
+    if (how != Moved::nothing) advise_again(heap, moved, new_bytes);  // a mapping that was not
     region_free(heap, ptr, old_size, old_bytes);
     return moved;
 }
@@ -211,18 +268,22 @@ enum class InPlace { done, refused, impossible };
 InPlace resize_in_place(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_t new_size) {
     const std::size_t old_bytes = je::size_class(old_size);
     const std::size_t new_bytes = je::size_class(new_size);
-    if (region_flags(heap, old_size) != region_flags(heap, new_size)) return InPlace::impossible;
+    const bool grows = new_bytes > old_bytes;
+    // A block may be better aligned than it needs, as one that has shrunk is.
+    const bool aligned = !grows || wants_huge_pages(heap, old_size) == wants_huge_pages(heap, new_size);
+    if (!aligned || is_huge(heap, old_size) != is_huge(heap, new_size)) return InPlace::impossible;
     if (old_bytes == new_bytes) {
         if (heap->scrub) scrub_tail(ptr, old_size, new_size);
         return InPlace::done;
     }
     if (std::min(old_bytes, new_bytes) <= max_cached) return InPlace::impossible;
-    const bool grows = new_bytes > old_bytes;
     if (grows && !take(heap, new_bytes - old_bytes)) return InPlace::refused;
     if (heap->scrub) scrub_tail(ptr, old_size, new_size);  // before it is jemalloc's
+    if (!grows) withdraw_advice(heap, ptr, old_bytes, new_bytes);
     const bool done =
         je::xallocx(ptr, new_bytes, 0, heap->source.flags() | region_flags(heap, new_size)) == new_bytes;
     if (done && heap->harden) resize_large(heap, ptr, new_bytes);
+    if (done && grows) advise_again(heap, ptr, new_bytes);
     if (done) heap->large_bytes += new_bytes - old_bytes;
     if (grows && !done) heap->account.take_back(new_bytes - old_bytes);
     if (!grows && done) heap->account.give(old_bytes - new_bytes);
@@ -355,6 +416,12 @@ JEMALLOC_LUA_TOUCHES_FREED void flush_cached(SlabHeap *heap) {
             heap->give(bytes);
         }
         heap->cached[i] = kept;
+    }
+}
+
+void withdraw_all_advice(SlabHeap *heap) {
+    for (void *ptr : heap->advised) {
+        if (ptr != nullptr) withdraw_advice(heap, ptr, je::sallocx(ptr, 0), 0);
     }
 }
 

@@ -78,11 +78,11 @@ enum jemalloc_lua_tcache {
     JEMALLOC_LUA_TCACHE_THREAD = 2 /* the thread's automatic tcache; only with arena:thread */
 };
 
-/* What the kernel is told about huge pages for a heap's memory. */
+/* What the kernel is told (madvise) about huge pages for a slab heap's blocks from 2 MiB up. */
 enum jemalloc_lua_thp {
     JEMALLOC_LUA_THP_DEFAULT = 0, /* nothing: as the system is configured */
-    JEMALLOC_LUA_THP_ALWAYS = 1,  /* ask for huge pages for the largest blocks (madvise) */
-    JEMALLOC_LUA_THP_NEVER = 2    /* refuse them for the largest blocks */
+    JEMALLOC_LUA_THP_ALWAYS = 1,  /* to use them, for 16 blocks at a time */
+    JEMALLOC_LUA_THP_NEVER = 2    /* not to use them */
 };
 
 #define JEMALLOC_LUA_DECAY_DEFAULT INTPTR_MIN
