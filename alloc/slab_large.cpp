@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 
@@ -211,6 +212,9 @@ void *aligned_hole(std::size_t bytes) {
                                     ~(huge_page - 1));
 }
 
+// Whether the kernel is one that moves pages, as far as is known.
+std::atomic<bool> kernel_moves = true;
+
 // What became of an old region: its pages are gone, and others that are zero in their place; or it is as it
 // was.
 enum class Moved { pages, contents, nothing };
@@ -226,6 +230,7 @@ Moved move_pages(void *from, std::size_t old_bytes, void *to, std::size_t new_by
     Moved how = Moved::pages;
     void *way = mremap(from, old_bytes, old_bytes, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, hint);
     if (way == MAP_FAILED) {  // before Linux 5.7, or several mappings, or no room
+        if (errno == EINVAL || errno == ENOSYS) kernel_moves.store(false, std::memory_order_relaxed);
         way = mmap(nullptr, new_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (way == MAP_FAILED) return Moved::nothing;
         std::memcpy(way, from, old_bytes);
@@ -265,6 +270,9 @@ void *grow_huge(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_t new
 enum class InPlace { done, refused, impossible };
 
 // Shrinks or grows a region in place. What does not fit the limit there won't elsewhere.
+//
+// A huge one grows by moving instead. In its place it would reach over the end of its mapping into the next,
+// and when it grows once more it could not be moved: of an array that grows to 256 MiB, a copy of 10 MiB.
 InPlace resize_in_place(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_t new_size) {
     const std::size_t old_bytes = je::size_class(old_size);
     const std::size_t new_bytes = je::size_class(new_size);
@@ -277,6 +285,9 @@ InPlace resize_in_place(SlabHeap *heap, void *ptr, std::size_t old_size, std::si
         return InPlace::done;
     }
     if (std::min(old_bytes, new_bytes) <= max_cached) return InPlace::impossible;
+    if (grows && is_huge(heap, old_size) && kernel_moves.load(std::memory_order_relaxed)) {
+        return InPlace::impossible;
+    }
     if (grows && !take(heap, new_bytes - old_bytes)) return InPlace::refused;
     if (heap->scrub) scrub_tail(ptr, old_size, new_size);  // before it is jemalloc's
     if (!grows) withdraw_advice(heap, ptr, old_bytes, new_bytes);

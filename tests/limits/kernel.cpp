@@ -53,14 +53,15 @@ void *__real_mremap(void *from, std::size_t old_size, std::size_t new_size, int 
 void *__wrap_mremap(void *from, std::size_t old_size, std::size_t new_size, int flags, ...) {
     va_list rest;
     va_start(rest, flags);
-    void *to = (flags & MREMAP_FIXED) != 0 ? va_arg(rest, void *) : nullptr;
+    void *to = (flags & ~MREMAP_MAYMOVE) != 0 ? va_arg(rest, void *) : nullptr;
     va_end(rest);
     if (lacks.mremap) return refuse(ENOMEM, MAP_FAILED);
     if (lacks.dontunmap && (flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) != 0) return refuse(EINVAL, MAP_FAILED);
     const std::size_t stays = (flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) != 0 ? 0 : old_size;
     if (new_size > stays && !kernel::commit(new_size - stays)) return refuse(ENOMEM, MAP_FAILED);
     void *moved = __real_mremap(from, old_size, new_size, flags, to);
-    if (moved != MAP_FAILED && (flags & MREMAP_FIXED) != 0) kernel::give_back(new_size);  // what was there
+    if (moved == MAP_FAILED) return refuse(errno, MAP_FAILED);
+    if ((flags & MREMAP_FIXED) != 0) kernel::give_back(new_size);  // what was there
     return moved;
 }
 

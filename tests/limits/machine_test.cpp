@@ -328,6 +328,16 @@ TEST_P(Machine, MayLackMremapAndScrubsNonetheless) {
     }
 }
 
+// Each block that grows is one mapping, or it could not be moved as a whole and would be copied.
+TEST(MachineItself, MovesTheSecondArrayAsWellAsTheFirst) {
+    const State one = ready("front:slab");
+    kernel::refused = 0;
+    const char *twice =
+        "for _ = 1, 2 do local t = {} for i = 1, 5e6 do t[i] = i end t = nil collectgarbage() end";
+    EXPECT_EQ("", run(one.get(), twice));
+    EXPECT_EQ(0u, kernel::refused);
+}
+
 // The wrapped calls are those of the library, or the tests above show nothing.
 TEST(MachineItself, IsAskedByTheLibrary) {
     const auto refused = [](bool kernel::Lacks::*what, const char *conf) {
