@@ -60,8 +60,13 @@ bool wants_huge_pages(const SlabHeap *heap, std::size_t size) {
 
 // Huge regions are aligned to pages: jemalloc gives others an offset of some cache lines.
 int region_flags(const SlabHeap *heap, std::size_t size) {
-    if (wants_huge_pages(heap, size)) return je::align_flag(huge_page);
     return is_huge(heap, size) ? je::align_flag(page_size()) : 0;
+}
+
+// Where a page table maps nothing else, the kernel moves it as a whole: 512 pages at the price of one.
+int new_region_flags(const SlabHeap *heap, std::size_t size) {
+    const bool has_tables = is_huge(heap, size) && size >= huge_page;
+    return heap->source.flags() | (has_tables ? je::align_flag(huge_page) : region_flags(heap, size));
 }
 
 bool is_cached_size(const SlabHeap *heap, std::size_t size) {
@@ -70,10 +75,8 @@ bool is_cached_size(const SlabHeap *heap, std::size_t size) {
 
 // ---- Huge pages: thp:always
 //
-// A block is aligned to them, also on its way when its pages move; the kernel would take them apart
-// elsewhere. They are not the default: to fill a block takes 0.4 to 0.6 of the time, but several times as
-// long where the kernel has to make room first, or a hypervisor has taken free memory back, as in
-// Firecracker.
+// They are not the default: to fill a block takes 0.4 to 0.6 of the time, but several times as long where the
+// kernel has to make room first, or a hypervisor has taken free memory back, as in Firecracker.
 //
 // What a mapping was advised stays with it, and jemalloc hands its memory out again, perhaps for slabs: a
 // page of one slab would be a huge one. So advice is withdrawn before a region goes back, for which those
@@ -164,7 +167,7 @@ void *region_alloc(SlabHeap *heap, std::size_t size, std::size_t bytes, std::siz
         heap->account.take_back(counted);
         return nullptr;
     }
-    const int flags = heap->source.flags() | region_flags(heap, size);
+    const int flags = new_region_flags(heap, size);
     void *ptr = je::mallocx(bytes, flags);
     if (ptr == nullptr) {
         heap->account.take_back(counted);
@@ -202,13 +205,14 @@ bool room_in_cache(const SlabHeap *heap, std::size_t bytes) {
     return heap->cached_bytes + bytes <= std::max(min_cache, heap->account.own_footprint() / cache_share);
 }
 
-// Where so many bytes can be mapped at a multiple of a huge page, as a hint; null: anywhere.
-void *aligned_hole(std::size_t bytes) {
-    void *hole =
+// Where so many bytes can be mapped, from the start of a page table on; null: anywhere. No more than a hint:
+// it may be taken by then.
+void *find_room(std::size_t bytes) {
+    void *room =
         mmap(nullptr, bytes + huge_page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (hole == MAP_FAILED) return nullptr;
-    munmap(hole, bytes + huge_page);
-    return reinterpret_cast<void *>((reinterpret_cast<std::uintptr_t>(hole) + huge_page - 1) &
+    if (room == MAP_FAILED) return nullptr;
+    munmap(room, bytes + huge_page);
+    return reinterpret_cast<void *>((reinterpret_cast<std::uintptr_t>(room) + huge_page - 1) &
                                     ~(huge_page - 1));
 }
 
@@ -224,11 +228,11 @@ enum class Moved { pages, contents, nothing };
 // The pages go by way of a mapping of our own, because an mremap() onto a fixed address first unmaps what is
 // there, and must not fail after that: another thread could be given the hole. Whatever may fail is done
 // before, and what is put in place at last is one whole mapping, so that the next move finds a single one
-// (mremap() takes no range that spans several). `hint` is where that mapping should be, or null.
-Moved move_pages(void *from, std::size_t old_bytes, void *to, std::size_t new_bytes, void *hint) {
+// (mremap() takes no range that spans several).
+Moved move_pages(void *from, std::size_t old_bytes, void *to, std::size_t new_bytes) {
     const KeepErrno keep;
     Moved how = Moved::pages;
-    void *way = mremap(from, old_bytes, old_bytes, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, hint);
+    void *way = mremap(from, old_bytes, old_bytes, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, find_room(new_bytes));
     if (way == MAP_FAILED) {  // before Linux 5.7, or several mappings, or no room
         if (errno == EINVAL || errno == ENOSYS) kernel_moves.store(false, std::memory_order_relaxed);
         way = mmap(nullptr, new_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -258,8 +262,7 @@ void *grow_huge(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_t new
     if (!take(heap, new_bytes - old_bytes)) return nullptr;
     void *moved = region_alloc(heap, new_size, new_bytes, new_bytes - old_bytes);
     if (moved == nullptr) return nullptr;
-    void *hint = wants_huge_pages(heap, old_size) ? aligned_hole(new_bytes) : nullptr;
-    const Moved how = move_pages(ptr, old_bytes, moved, new_bytes, hint);
+    const Moved how = move_pages(ptr, old_bytes, moved, new_bytes);
     if (how == Moved::nothing) std::memcpy(moved, ptr, old_size);
     if (heap->scrub && how != Moved::pages) explicit_bzero(ptr, old_size);
     if (how != Moved::nothing) advise_again(heap, moved, new_bytes);  // a mapping that was not
@@ -277,9 +280,7 @@ InPlace resize_in_place(SlabHeap *heap, void *ptr, std::size_t old_size, std::si
     const std::size_t old_bytes = je::size_class(old_size);
     const std::size_t new_bytes = je::size_class(new_size);
     const bool grows = new_bytes > old_bytes;
-    // A block may be better aligned than it needs, as one that has shrunk is.
-    const bool aligned = !grows || wants_huge_pages(heap, old_size) == wants_huge_pages(heap, new_size);
-    if (!aligned || is_huge(heap, old_size) != is_huge(heap, new_size)) return InPlace::impossible;
+    if (is_huge(heap, old_size) != is_huge(heap, new_size)) return InPlace::impossible;
     if (old_bytes == new_bytes) {
         if (heap->scrub) scrub_tail(ptr, old_size, new_size);
         return InPlace::done;
