@@ -40,6 +40,7 @@
 #include <cstring>
 
 #include "heap.h"
+#include "huge_pages.h"
 #include "registry.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -186,9 +187,9 @@ struct SlabHeap : Heap {
     std::size_t large_bytes = 0;
     std::size_t huge_min;
     int thp;
-    std::array<void *, 16> advised{};  // those that have huge pages, see slab_large.cpp
-    bool shrinking = false;            // a block moves into a smaller one: the limit does not stop that
-    bool harden;                       // it is a HardSlabHeap, see slab_harden.h
+    HugePages huge_pages;
+    bool shrinking = false;  // a block moves into a smaller one: the limit does not stop that
+    bool harden;             // it is a HardSlabHeap, see slab_harden.h
 
     // Large blocks on the shared arena of a heap that may leave it. All of them, unless there was no memory
     // for the list, or the heap is one whose blocks are freed one by one at its end as well.
@@ -280,8 +281,6 @@ void *large_free(SlabHeap *heap, void *ptr, std::size_t size);  // null
 // Between any two sizes of which at least one is large. Null: not enough memory, the block is as before.
 void *large_resize(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_t new_size);
 void flush_cached(SlabHeap *heap);
-// The regions that are not freed one by one keep no advice either.
-void withdraw_all_advice(SlabHeap *heap);
 // What a state that was closed without a visit to each object left on the shared arena.
 void release_home_blocks(SlabHeap *heap);
 

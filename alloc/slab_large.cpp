@@ -4,24 +4,15 @@
 // growing tables come and go, and jemalloc without a tcache takes 40 ns for each. The cache is bounded by a
 // share of the footprint.
 //
-// From huge_min up, a block grows by moving its pages rather than its contents (move_pages() below).
+// From huge_min up, a block grows by moving its pages rather than its contents (huge_pages.h).
 // jemalloc allocates the new region and frees the old one as ever, and its records stay true, since both
 // ranges stay mapped. Where the kernel refuses, the contents are copied.
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <atomic>
-#include <cerrno>
 #include <cstring>
 
 #include "memcheck.h"
 #include "slab_harden.h"
-
-#ifndef MREMAP_DONTUNMAP
-#define MREMAP_DONTUNMAP 4
-#endif
 
 namespace jemalloc_lua {
 namespace {
@@ -30,30 +21,12 @@ namespace {
 constexpr std::size_t min_cache = std::size_t{256} << 10;
 constexpr std::size_t cache_share = 2;
 
-constexpr std::size_t huge_page = std::size_t{2} << 20;
-
-std::size_t page_size() {
-    static const auto size = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-    return size;
-}
-
-// LuaJIT's own allocator leaves errno as it is, and so must this: ffi.errno() is asked for after the blocks
-// for a C function's results.
-class KeepErrno {
-  public:
-    KeepErrno() = default;
-    KeepErrno(const KeepErrno &) = delete;
-    KeepErrno &operator=(const KeepErrno &) = delete;
-    ~KeepErrno() { errno = error_; }
-
-  private:
-    int error_ = errno;
-};
-
 bool is_huge(const SlabHeap *heap, std::size_t size) {
     return size >= heap->huge_min;
 }
 
+// Huge pages are not the default: to fill a block takes 0.4 to 0.6 of the time, but several times as long
+// where the kernel has to make room first, or a hypervisor has taken free memory back, as in Firecracker.
 bool wants_huge_pages(const SlabHeap *heap, std::size_t size) {
     return heap->thp == JEMALLOC_LUA_THP_ALWAYS && is_huge(heap, size) && size >= huge_page;
 }
@@ -71,50 +44,6 @@ int new_region_flags(const SlabHeap *heap, std::size_t size) {
 
 bool is_cached_size(const SlabHeap *heap, std::size_t size) {
     return size > heap->small_max && size <= max_cached;
-}
-
-// ---- Huge pages: thp:always
-//
-// They are not the default: to fill a block takes 0.4 to 0.6 of the time, but several times as long where the
-// kernel has to make room first, or a hypervisor has taken free memory back, as in Firecracker.
-//
-// What a mapping was advised stays with it, and jemalloc hands its memory out again, perhaps for slabs: a
-// page of one slab would be a huge one. So advice is withdrawn before a region goes back, for which those
-// that have it are listed. When the list is full, a region has small pages.
-
-void advise(void *ptr, std::size_t bytes, int advice) {
-    if (bytes < huge_page) return;
-    const KeepErrno keep;
-    madvise(ptr, bytes / huge_page * huge_page, advice);
-}
-
-// The entry of the list with this pointer, or null.
-void **find_advised(SlabHeap *heap, const void *ptr) {
-    auto *entry = std::find(heap->advised.begin(), heap->advised.end(), ptr);
-    return entry != heap->advised.end() ? entry : nullptr;
-}
-
-void advise_new(SlabHeap *heap, void *ptr, std::size_t size, std::size_t bytes) {
-    if (heap->thp == JEMALLOC_LUA_THP_NEVER && is_huge(heap, size)) advise(ptr, bytes, MADV_NOHUGEPAGE);
-    if (!wants_huge_pages(heap, size)) return;
-    void **entry = find_advised(heap, nullptr);
-    if (entry == nullptr) return;
-    *entry = ptr;
-    advise(ptr, bytes, MADV_HUGEPAGE);
-}
-
-// A region that may be listed has another mapping, or is longer.
-void advise_again(SlabHeap *heap, void *ptr, std::size_t bytes) {
-    if (bytes >= huge_page && find_advised(heap, ptr) != nullptr) advise(ptr, bytes, MADV_HUGEPAGE);
-}
-
-// Of what follows the first `left` bytes; all of it is withdrawn when none is left.
-void withdraw_advice(SlabHeap *heap, void *ptr, std::size_t bytes, std::size_t left) {
-    void **entry = bytes >= huge_page ? find_advised(heap, ptr) : nullptr;
-    if (entry == nullptr) return;
-    left = left / huge_page * huge_page;
-    if (left < bytes) advise(static_cast<char *>(ptr) + left, bytes - left, MADV_NOHUGEPAGE);
-    if (left == 0) *entry = nullptr;
 }
 
 // ---- Large blocks on the shared arena
@@ -185,7 +114,8 @@ void *region_alloc(SlabHeap *heap, std::size_t size, std::size_t bytes, std::siz
     heap->large_bytes += bytes;
     heap->reuse(bytes);
     heap->source.grow(heap->account.own_footprint());
-    advise_new(heap, ptr, size, bytes);
+    if (heap->thp == JEMALLOC_LUA_THP_NEVER && is_huge(heap, size)) refuse_huge_pages(ptr, bytes);
+    if (wants_huge_pages(heap, size)) heap->huge_pages.add(ptr, bytes);
     return ptr;
 }
 
@@ -193,7 +123,7 @@ void *region_alloc(SlabHeap *heap, std::size_t size, std::size_t bytes, std::siz
 void region_free(SlabHeap *heap, void *ptr, std::size_t size, std::size_t bytes) {
     if (heap->harden) forget_large(heap, ptr);
     forget_home_block(heap, ptr);
-    withdraw_advice(heap, ptr, bytes, 0);
+    heap->huge_pages.withdraw(ptr, bytes);
     memcheck::forget(ptr, bytes);
     je::sdallocx(ptr, bytes, je::no_tcache_flag | region_flags(heap, size));
     --heap->large_blocks;
@@ -205,56 +135,7 @@ bool room_in_cache(const SlabHeap *heap, std::size_t bytes) {
     return heap->cached_bytes + bytes <= std::max(min_cache, heap->account.own_footprint() / cache_share);
 }
 
-// Where so many bytes can be mapped, from the start of a page table on; null: anywhere. No more than a hint:
-// it may be taken by then.
-void *find_room(std::size_t bytes) {
-    void *room =
-        mmap(nullptr, bytes + huge_page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (room == MAP_FAILED) return nullptr;
-    munmap(room, bytes + huge_page);
-    return reinterpret_cast<void *>((reinterpret_cast<std::uintptr_t>(room) + huge_page - 1) &
-                                    ~(huge_page - 1));
-}
-
-// Whether the kernel is one that moves pages, as far as is known.
-std::atomic<bool> kernel_moves = true;
-
-// What became of an old region: its pages are gone, and others that are zero in their place; or it is as it
-// was.
-enum class Moved { pages, contents, nothing };
-
-// Moves `old_bytes` of a region into one of `new_bytes`, by page tables. Both stay mapped.
-//
-// The pages go by way of a mapping of our own, because an mremap() onto a fixed address first unmaps what is
-// there, and must not fail after that: another thread could be given the hole. Whatever may fail is done
-// before, and what is put in place at last is one whole mapping, so that the next move finds a single one
-// (mremap() takes no range that spans several).
-Moved move_pages(void *from, std::size_t old_bytes, void *to, std::size_t new_bytes) {
-    const KeepErrno keep;
-    Moved how = Moved::pages;
-    void *way = mremap(from, old_bytes, old_bytes, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, find_room(new_bytes));
-    if (way == MAP_FAILED) {  // before Linux 5.7, or several mappings, or no room
-        if (errno == EINVAL || errno == ENOSYS) kernel_moves.store(false, std::memory_order_relaxed);
-        way = mmap(nullptr, new_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (way == MAP_FAILED) return Moved::nothing;
-        std::memcpy(way, from, old_bytes);
-        how = Moved::contents;
-    } else {
-        void *longer = mremap(way, old_bytes, new_bytes, MREMAP_MAYMOVE);
-        if (longer == MAP_FAILED) {
-            std::memcpy(to, way, old_bytes);
-            munmap(way, old_bytes);
-            return how;
-        }
-        way = longer;
-    }
-    if (mremap(way, new_bytes, new_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to) != MAP_FAILED) return how;
-    std::memcpy(to, way, old_bytes);
-    munmap(way, new_bytes);
-    return how;
-}
-
-// For a block that can't grow in place.
+// Grows a huge block by moving its pages.
 void *grow_huge(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_t new_size) {
     const std::size_t old_bytes = je::size_class(old_size);
     const std::size_t new_bytes = je::size_class(new_size);
@@ -265,7 +146,7 @@ void *grow_huge(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_t new
     const Moved how = move_pages(ptr, old_bytes, moved, new_bytes);
     if (how == Moved::nothing) std::memcpy(moved, ptr, old_size);
     if (heap->scrub && how != Moved::pages) explicit_bzero(ptr, old_size);
-    if (how != Moved::nothing) advise_again(heap, moved, new_bytes);  // a mapping that was not
+    if (how != Moved::nothing) heap->huge_pages.add_again(moved, new_bytes);  // a mapping that was not
     region_free(heap, ptr, old_size, old_bytes);
     return moved;
 }
@@ -286,16 +167,16 @@ InPlace resize_in_place(SlabHeap *heap, void *ptr, std::size_t old_size, std::si
         return InPlace::done;
     }
     if (std::min(old_bytes, new_bytes) <= max_cached) return InPlace::impossible;
-    if (grows && is_huge(heap, old_size) && kernel_moves.load(std::memory_order_relaxed)) {
+    if (grows && is_huge(heap, old_size) && kernel_moves_pages()) {
         return InPlace::impossible;
     }
     if (grows && !take(heap, new_bytes - old_bytes)) return InPlace::refused;
     if (heap->scrub) scrub_tail(ptr, old_size, new_size);  // before it is jemalloc's
-    if (!grows) withdraw_advice(heap, ptr, old_bytes, new_bytes);
+    if (!grows) heap->huge_pages.withdraw(ptr, old_bytes, new_bytes);
     const bool done =
         je::xallocx(ptr, new_bytes, 0, heap->source.flags() | region_flags(heap, new_size)) == new_bytes;
     if (done && heap->harden) resize_large(heap, ptr, new_bytes);
-    if (done && grows) advise_again(heap, ptr, new_bytes);
+    if (done && grows) heap->huge_pages.add_again(ptr, new_bytes);
     if (done) heap->large_bytes += new_bytes - old_bytes;
     if (grows && !done) heap->account.take_back(new_bytes - old_bytes);
     if (!grows && done) heap->account.give(old_bytes - new_bytes);
@@ -428,12 +309,6 @@ JEMALLOC_LUA_TOUCHES_FREED void flush_cached(SlabHeap *heap) {
             heap->give(bytes);
         }
         heap->cached[i] = kept;
-    }
-}
-
-void withdraw_all_advice(SlabHeap *heap) {
-    for (void *ptr : heap->advised) {
-        if (ptr != nullptr) withdraw_advice(heap, ptr, je::sallocx(ptr, 0), 0);
     }
 }
 

@@ -434,7 +434,7 @@ JEMALLOC_LUA_TOUCHES_FREED std::size_t slab_trim(SlabHeap *heap) {
 void release_slabs(SlabHeap *heap) {
     if (heap->harden) verify_nursery(heap);
     flush_cached(heap);
-    withdraw_all_advice(heap);
+    heap->huge_pages.withdraw_all();
     release_home_blocks(heap);
     each_slab(heap, [&](Slab *slab) { release_slab(heap, slab); });
 }

@@ -1,0 +1,128 @@
+#include "huge_pages.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+
+#include "jemalloc.h"
+
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+
+namespace jemalloc_lua {
+namespace {
+
+// LuaJIT's own allocator leaves errno as it is, and so must this: ffi.errno() is asked for after the blocks
+// for a C function's results.
+class KeepErrno {
+  public:
+    KeepErrno() = default;
+    KeepErrno(const KeepErrno &) = delete;
+    KeepErrno &operator=(const KeepErrno &) = delete;
+    ~KeepErrno() { errno = error_; }
+
+  private:
+    int error_ = errno;
+};
+
+std::atomic<bool> moves_pages = true;
+
+// Where so many bytes can be mapped, from the start of a page table on; null: anywhere. No more than a hint:
+// it may be taken by then.
+void *find_room(std::size_t bytes) {
+    const std::size_t more = bytes + huge_page;
+    void *room = mmap(nullptr, more, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (room == MAP_FAILED) return nullptr;
+    munmap(room, more);
+    const auto address = reinterpret_cast<std::uintptr_t>(room);
+    return reinterpret_cast<void *>((address + huge_page - 1) & ~(huge_page - 1));
+}
+
+void advise(void *ptr, std::size_t bytes, int advice) {
+    if (bytes < huge_page) return;
+    const KeepErrno keep;
+    madvise(ptr, bytes / huge_page * huge_page, advice);
+}
+
+}  // namespace
+
+std::size_t page_size() {
+    static const auto size = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+    return size;
+}
+
+bool kernel_moves_pages() {
+    return moves_pages.load(std::memory_order_relaxed);
+}
+
+// The pages go by way of a mapping of our own, because an mremap() onto a fixed address first unmaps what is
+// there, and must not fail after that: another thread could be given the hole. Whatever may fail is done
+// before, and what is put in place at last is one whole mapping, so that the next move finds a single one
+// (mremap() takes no range that spans several).
+Moved move_pages(void *from, std::size_t old_bytes, void *to, std::size_t new_bytes) {
+    const KeepErrno keep;
+    Moved how = Moved::pages;
+    void *way = mremap(from, old_bytes, old_bytes, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, find_room(new_bytes));
+    if (way == MAP_FAILED) {  // before Linux 5.7, or several mappings, or no room
+        if (errno == EINVAL || errno == ENOSYS) moves_pages.store(false, std::memory_order_relaxed);
+        way = mmap(nullptr, new_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (way == MAP_FAILED) return Moved::nothing;
+        std::memcpy(way, from, old_bytes);
+        how = Moved::contents;
+    } else {
+        void *longer = mremap(way, old_bytes, new_bytes, MREMAP_MAYMOVE);
+        if (longer == MAP_FAILED) {
+            std::memcpy(to, way, old_bytes);
+            munmap(way, old_bytes);
+            return how;
+        }
+        way = longer;
+    }
+    if (mremap(way, new_bytes, new_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to) != MAP_FAILED) return how;
+    std::memcpy(to, way, old_bytes);
+    munmap(way, new_bytes);
+    return how;
+}
+
+void refuse_huge_pages(void *ptr, std::size_t bytes) {
+    advise(ptr, bytes, MADV_NOHUGEPAGE);
+}
+
+// The entry of the list with this pointer, or null.
+void **HugePages::find(const void *ptr) {
+    auto *entry = std::find(regions_.begin(), regions_.end(), ptr);
+    return entry != regions_.end() ? entry : nullptr;
+}
+
+void HugePages::add(void *ptr, std::size_t bytes) {
+    void **entry = find(nullptr);
+    if (entry == nullptr) return;
+    *entry = ptr;
+    advise(ptr, bytes, MADV_HUGEPAGE);
+}
+
+void HugePages::add_again(void *ptr, std::size_t bytes) {
+    if (bytes >= huge_page && find(ptr) != nullptr) advise(ptr, bytes, MADV_HUGEPAGE);
+}
+
+void HugePages::withdraw(void *ptr, std::size_t bytes, std::size_t left) {
+    void **entry = bytes >= huge_page ? find(ptr) : nullptr;
+    if (entry == nullptr) return;
+    left = left / huge_page * huge_page;
+    if (left < bytes) advise(static_cast<char *>(ptr) + left, bytes - left, MADV_NOHUGEPAGE);
+    if (left == 0) *entry = nullptr;
+}
+
+void HugePages::withdraw_all() {
+    for (void *ptr : regions_) {
+        if (ptr != nullptr) withdraw(ptr, je::sallocx(ptr, 0));
+    }
+}
+
+}  // namespace jemalloc_lua
