@@ -139,7 +139,7 @@ void free_nursery(void *memory, std::size_t size, std::size_t slab_size) {
 
 Heap *create_slab(const FrontEnd &front, const Options &options) {
     const std::size_t size = nursery_size(options);
-    if (options.limit != 0 && size > options.limit) return nullptr;
+    if (options.limit != 0 && options.slab > options.limit) return nullptr;
     const unsigned arena = nursery_arena(options);
     void *memory =
         je::mallocx(size, je::align_flag(options.slab) | je::no_tcache_flag | je::arena_flag(arena));
@@ -230,10 +230,10 @@ SlabHeap::SlabHeap(const FrontEnd &front_end, const Options &options, std::size_
     // Nothing stands in front of a hardened heap that could run over it.
     nursery_low = harden ? nursery_start : header_start(nursery_start);
     nursery_fresh = (reinterpret_cast<std::uintptr_t>(this) + heap_size + 15) & ~std::uintptr_t{15};
-    for (std::uintptr_t base = nursery_start; base < nursery_end; base += options.slab) {
-        (new (slab_at(this, base)) Slab)->countdown = nursery_batch(this);
-    }
-    account.force(nursery_bytes);
+    nursery_ready = nursery_start;
+    if (harden) return;  // until it has its registry
+    open_piece(this);
+    account.force(options.slab);
 }
 
 }  // namespace jemalloc_lua

@@ -202,14 +202,10 @@ HardSlabHeap::HardSlabHeap(const FrontEnd &front_end, const Options &options, st
 }
 
 bool HardSlabHeap::start() {
-    std::size_t capacity = min_capacity;
-    while (capacity < 4 * (nursery_end - nursery_start) / slab_size()) capacity *= 2;
-    if (!resize_registry(this, capacity)) return false;
-    account.force(table_bytes(capacity));
-    for (std::uintptr_t base = nursery_start; base < nursery_end; base += slab_size()) {
-        enter_slab(this, slab_at<true>(base));
-        clear_marks(this, slab_at<true>(base));
-    }
+    if (!resize_registry(this, min_capacity)) return false;
+    account.force(table_bytes(min_capacity));
+    open_piece(this);
+    account.force(slab_size());
     return true;
 }
 
@@ -271,7 +267,7 @@ void verify_guards(SlabHeap *heap, Slab *slab) {
 }
 
 void verify_nursery(SlabHeap *heap) {
-    for (std::uintptr_t base = heap->nursery_start; base < heap->nursery_end; base += heap->slab_size()) {
+    for (std::uintptr_t base = heap->nursery_start; base < heap->nursery_ready; base += heap->slab_size()) {
         verify_guards(heap, slab_at<true>(base));
     }
 }

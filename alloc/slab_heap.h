@@ -173,11 +173,13 @@ struct SlabHeap : Heap {
     std::size_t largest_released = 0;
     unsigned retain;
 
-    // Nursery: [nursery_fresh, nursery_end) is untouched, except for the headers of slab-sized pieces. What
-    // lies in front of the heap, up to 4 KB, serves the first small blocks, down to nursery_low.
+    // Nursery: [nursery_fresh, nursery_end) is untouched. What lies in front of the heap, up to 4 KB, serves
+    // the first small blocks, down to nursery_low. Slab-sized pieces have headers, and count, up to
+    // nursery_ready.
     std::uintptr_t nursery_start = 0;
     std::uintptr_t nursery_low = 0;
     std::uintptr_t nursery_fresh = 0;
+    std::uintptr_t nursery_ready = 0;
     std::uintptr_t nursery_end = 0;
 
     // Larger blocks.
@@ -266,6 +268,8 @@ inline void scrub_tail(void *ptr, std::size_t old_size, std::size_t new_size) {
 void *refill(SlabHeap *heap, unsigned class_index);
 // A slab's countdown has run out; `block` of `size` bytes was the last one freed. Null.
 void *slab_event(SlabHeap *heap, Slab *slab, Block *block, std::size_t size);
+// The next piece of the nursery gets its header.
+void open_piece(SlabHeap *heap);
 // Memory from the nursery, or null.
 void *nursery_bump(SlabHeap *heap, std::size_t size);
 // Gives back what is idle beyond `retain`: after a slab has emptied or a region went back to jemalloc.

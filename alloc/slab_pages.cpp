@@ -244,7 +244,7 @@ JEMALLOC_LUA_TOUCHES_FREED Block *take_ready(SlabHeap *heap, unsigned class_inde
 
 // A freed block of the nursery for this class, where there is one; other classes get theirs on the way.
 JEMALLOC_LUA_TOUCHES_FREED Block *take_freed(SlabHeap *heap, unsigned class_index) {
-    for (std::uintptr_t base = heap->nursery_start; base < heap->nursery_end; base += heap->slab_size()) {
+    for (std::uintptr_t base = heap->nursery_start; base < heap->nursery_ready; base += heap->slab_size()) {
         Slab *piece = slab_at(heap, base);
         Block *block = piece->free;
         if (block == nullptr) continue;
@@ -340,6 +340,26 @@ void each_slab(SlabHeap *heap, F &&f) {
     return nullptr;
 }
 
+void open_piece(SlabHeap *heap) {
+    Slab *piece = new (slab_at(heap, heap->nursery_ready)) Slab;
+    piece->countdown = nursery_batch(heap);
+    if (heap->harden) {
+        enter_slab(heap, piece);
+        clear_marks(heap, piece);
+    }
+    heap->nursery_ready += heap->slab_size();
+}
+
+// False where the limit leaves no room, or jemalloc none for the registry; there may be some in a slab.
+bool open_next_piece(SlabHeap *heap) {
+    if (heap->harden && !reserve_entry(heap)) return false;
+    const std::size_t size = heap->slab_size();
+    if (!heap->shrinking && heap->account.footprint() + size > heap->account.limit()) return false;
+    if (!take(heap, size)) return false;
+    open_piece(heap);
+    return true;
+}
+
 void *nursery_bump(SlabHeap *heap, std::size_t size) {
     if (size <= heap->nursery_low - heap->nursery_start) {
         heap->nursery_low -= (size + 15) & ~std::size_t{15};
@@ -355,6 +375,7 @@ void *nursery_bump(SlabHeap *heap, std::size_t size) {
         if (piece < heap->nursery_end && at + size > header_start(piece)) return nullptr;
     }
     if (at + size > heap->nursery_end) return nullptr;
+    if (at + size > heap->nursery_ready && !open_next_piece(heap)) return nullptr;
     heap->nursery_fresh = at + ((size + 15) & ~std::size_t{15});
     return reinterpret_cast<void *>(at);
 }
