@@ -1,6 +1,6 @@
 // The slab heap: its memory, and the rules that hold in it. See README.md for the same with a drawing.
 //
-//   nursery (one jemalloc region, 64 KiB of address space, touched only as used)
+//   nursery (one jemalloc region, 128 KiB of address space, touched only as used)
 //   +------+------------+-------------+----------------------------------+ - - -
 //   | Slab | SlabHeap   | state block | first blocks, any size  ->       |  Slab ...
 //   +------+------------+-------------+----------------------------------+ - - -

@@ -122,7 +122,7 @@ typedef struct jemalloc_lua_options {
     unsigned retain;
 
     /* Slab: bytes of the block that holds the heap's header, the state and its first objects. 16K to 1M,
-     * rounded up to whole slabs. Default: 64 KiB. */
+     * rounded up to whole slabs. What is not used costs address space only. Default: 128 KiB. */
     size_t nursery;
 
     /* Slab: bytes of one slab; a power of two from 16K to 1M. Default: 32 KiB. */

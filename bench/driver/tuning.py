@@ -19,7 +19,7 @@ SPACE = {
     "tcache": ["none"],
     "slab": ["16K", "64K", "128K"],
     "small_max": ["256", "512"],
-    "nursery": ["32K", "128K"],
+    "nursery": ["64K", "256K"],
     "retain": ["25", "50", "200", "400"],
     "dirty_decay_ms": ["0", "1000", "-1"],
     "thp": ["always"],

@@ -278,7 +278,7 @@ TEST(Harden, FindsNothingInAProgramThatIsRight) {
 
 // What a peak needed to be known goes back as the peak does.
 TEST(Harden, KnowsNoMoreThanItHolds) {
-    const test::State one = test::bare_state("harden:true,retain:0");
+    const test::State one = test::bare_state("harden:true,retain:0,nursery:32K");
     void *ud = nullptr;
     const lua_Alloc alloc = lua_getallocf(one.get(), &ud);
     const std::size_t before = test::stats(one.get()).footprint;

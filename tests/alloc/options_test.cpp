@@ -161,7 +161,7 @@ INSTANTIATE_TEST_SUITE_P(
                {{"0", "0"}, {"100", "100"}, {"10000", "10000"}},
                {"", "-1", "10001", "50%", "1K", "1.5", "4294967396", "99999999999999999999"}},
            Key{"nursery",
-               "64K",
+               "128K",
                {{"16K", "16K"}, {"64K", "64K"}, {"1M", "1M"}},
                and_these(no_size, {"0", "16383", "1025K", "1G"})},
            Key{"slab",
@@ -197,7 +197,7 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(Parse, SetsEveryField) {
     const Options options = test::options(
         "front:checked,arena:thread,tcache:thread,arena_threshold:2M,limit:64M,soft_limit:32M,retain:50,"
-        "nursery:128K,slab:16K,small_max:512,huge_min:1M,dirty_decay_ms:5,muzzy_decay_ms:-1,thp:never,"
+        "nursery:256K,slab:16K,small_max:512,huge_min:1M,dirty_decay_ms:5,muzzy_decay_ms:-1,thp:never,"
         "scrub:true,harden:true");
     EXPECT_EQ(sizeof options, options.size);
     EXPECT_EQ(JEMALLOC_LUA_FRONT_CHECKED, options.front);
@@ -207,7 +207,7 @@ TEST(Parse, SetsEveryField) {
     EXPECT_EQ(64 * test::M, options.limit);
     EXPECT_EQ(32 * test::M, options.soft_limit);
     EXPECT_EQ(50u, options.retain);
-    EXPECT_EQ(128 * test::K, options.nursery);
+    EXPECT_EQ(256 * test::K, options.nursery);
     EXPECT_EQ(16 * test::K, options.slab);
     EXPECT_EQ(512u, options.small_max);
     EXPECT_EQ(test::M, options.huge_min);

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "support.h"
 
@@ -129,6 +130,27 @@ TEST(SlabStatistics, TellSlabsLargeBlocksAndTheNursery) {
     EXPECT_GE(big.large_blocks, 1u) << "the array of 50,000";
     EXPECT_GE(big.large_bytes, 50000u * 8);
     EXPECT_GE(big.footprint, big.slabs * 32 * K + big.large_bytes + big.cached_bytes);
+}
+
+// What is not reached of the nursery neither counts nor is touched, and the limit holds in it.
+TEST(SlabStatistics, CountTheNurseryAsItIsUsed) {
+    for (const std::string more : {"", ",harden:true"}) {
+        const std::size_t before = test::resident_bytes();
+        std::vector<State> many;
+        for (int i = 0; i < 64; ++i)
+            many.push_back(test::bare_state("front:slab,nursery:1M,slab:32K" + more));
+        for (const State &one : many) {
+            EXPECT_GE(stats(one.get()).footprint, stats(one.get()).nursery_used);
+            EXPECT_LE(stats(one.get()).footprint, 64 * K);
+        }
+        if (!test::sanitized) {
+            EXPECT_LE(test::resident_bytes(), before + 64 * 64 * K);
+        }
+        const State small = test::state("front:slab,nursery:1M,slab:32K,limit:200K" + more);
+        EXPECT_NE("", run(small.get(), "t = {} for i = 1, 1e6 do t[i] = {} end"));
+        EXPECT_LE(stats(small.get()).peak, 200 * K);
+        EXPECT_GT(stats(small.get()).nursery_used, 100 * K);
+    }
 }
 
 // ---- Asking for them

@@ -177,7 +177,7 @@ class Help(unittest.TestCase):
     def test_every_option_with_its_default(self):
         done = run("--jemalloc-help")
         self.assertEqual((done.err, done.code), ("", 0))
-        for word in ("front", "slab, direct or checked", "limit", "nursery", "64K", "dirty_decay_ms"):
+        for word in ("front", "slab, direct or checked", "limit", "nursery", "128K", "dirty_decay_ms"):
             self.assertIn(word, done.out)
 
     def test_usage_lists_our_options(self):
