@@ -9,13 +9,14 @@ from pathlib import Path
 from . import results, runs
 
 
-def lua(found, names, allocators, rounds, build, quick):
+def lua(found, names, allocators, rounds, build, quick, seldom=()):
     """Whole programs, each run in a fresh process; quick ones at the workload's medium size."""
-    progress = runs.Progress(len(names) * len(allocators) * rounds)
+    progress = runs.Progress(len(names) * runs.turns(allocators, rounds, seldom))
     for name in names:
         script = f"@{name}" if quick else runs.WORKLOADS / f"{name}.lua"
         samples = runs.interleave(
-            allocators, rounds, lambda allocator, path=script: runs.run_lua(allocator, path, build=build), progress
+            allocators, rounds, lambda allocator, path=script: runs.run_lua(allocator, path, build=build),
+            progress, seldom
         )
         answers = {run["result"] for series in samples.values() for run in series}
         if len(answers) != 1:
@@ -67,10 +68,11 @@ def in_halves(rounds):
     return [part for part in ((rounds + 1) // 2, rounds // 2) if part > 0]
 
 
-def google(found, pattern, allocators, repetitions, build):
-    """Cases of the Google Benchmark suites, repeated and interleaved at random."""
-    for part in in_halves(repetitions):
-        google_once(found, pattern, allocators, part, build)
+def google(found, pattern, allocators, repetitions, build, seldom=()):
+    """Cases of the Google Benchmark suites, repeated and interleaved at random; of `seldom` in one process only."""
+    for number, part in enumerate(in_halves(repetitions)):
+        names = [name for name in allocators if number == 0 or name not in seldom]
+        google_once(found, pattern, names, part, build)
 
 
 def google_once(found, pattern, allocators, repetitions, build):

@@ -148,11 +148,19 @@ class Progress:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
-def interleave(allocators, rounds, measure, progress=None):
-    """{allocator: [measure(allocator) of each round]}; every other round in the opposite order."""
+def turns(allocators, rounds, seldom):
+    """How many measurements interleave() takes."""
+    return sum((rounds + 1) // 2 if name in seldom else rounds for name in allocators)
+
+
+def interleave(allocators, rounds, measure, progress=None, seldom=()):
+    """{allocator: [measure(allocator) of each round]}; every other round in the opposite order, and without those
+    of `seldom`."""
     samples = {name: [] for name in allocators}
     for number in range(rounds):
         for name in allocators if number % 2 == 0 else reversed(allocators):
+            if number % 2 == 1 and name in seldom:
+                continue
             samples[name].append(measure(name))
             if progress:
                 progress.step(name)

@@ -51,8 +51,14 @@ class Comparison:
         return self.disagreement > NOISY
 
 
+def same_rounds(samples, base):
+    """What of `base` was taken in the rounds of `samples`, which may be every other one."""
+    return base[::2] if len(samples) == (len(base) + 1) // 2 else base
+
+
 def compare(samples, base):
     """How `samples` compare with `base`: sample i of both was taken in round i."""
+    base = same_rounds(samples, base)
     middle = (min(len(samples), len(base)) + 1) // 2
     halves = [
         ratio(median(samples[half]), median(base[half]))

@@ -141,6 +141,17 @@ class Interleaving(unittest.TestCase):
         self.assertEqual(order, ["a", "b", "b", "a"])
         self.assertEqual(samples, {"a": [1, 4], "b": [2, 3]})
 
+    def test_some_take_part_in_every_other_round(self):
+        order = []
+        samples = runs.interleave(["a", "b"], 3, lambda name: order.append(name) or len(order), seldom=["b"])
+        self.assertEqual(order, ["a", "b", "a", "a", "b"])
+        self.assertEqual(runs.turns(["a", "b"], 3, ["b"]), len(order))
+        self.assertEqual(stats.same_rounds(samples["b"], samples["a"]), [1, 4])
+
+    def test_those_are_compared_with_their_own_rounds(self):
+        against = stats.compare([2, 4, 2, 4], [1, 100, 2, 100, 1, 100, 2])
+        self.assertEqual((against.minimum, against.median, against.noisy), (2, 2, False))
+
 
 @unittest.skipUnless("JEMALLOC_LUA_BENCH" in os.environ, "needs the benchmark programs")
 class OwnPrograms(unittest.TestCase):
