@@ -9,7 +9,7 @@ from pathlib import Path
 from . import results, runs
 
 
-def lua(found, names, allocators, rounds, build, quick, seldom=()):
+def lua(found, names, allocators, rounds, build, quick, seldom):
     """Whole programs, each run in a fresh process; quick ones at the workload's medium size."""
     progress = runs.Progress(len(names) * runs.turns(allocators, rounds, seldom))
     for name in names:
@@ -40,7 +40,7 @@ def trace(found, names, allocators, rounds, build):
     time the built-in allocator takes, net of the floor: "share"."""
     progress = runs.Progress(len(names))
     for name in names:
-        halves = [replay(f"@{name}", allocators, part, build) for part in in_halves(rounds)]
+        halves = [replay(f"@{name}", allocators, part, build) for part in in_parts(rounds, 2)]
         program = min(runs.run_lua("builtin", f"@{name}", build=build)["wall_s"] for _ in range(3))
         for series in (series for half in halves for series in half["allocators"]):
             for ns in series["ns"]:
@@ -62,15 +62,15 @@ def replay(recording, allocators, rounds, build=None):
     return json.loads(runs.call(command))
 
 
-def in_halves(rounds):
-    """The rounds of two processes: what differs from one to the next (where memory lies, above all) shows as two
-    halves that disagree."""
-    return [part for part in ((rounds + 1) // 2, rounds // 2) if part > 0]
+def in_parts(rounds, processes):
+    """The rounds of each of these processes: what differs from one to the next (where memory lies, above all) shows
+    as two halves that disagree."""
+    return [part for i in range(processes) if (part := (rounds + processes - 1 - i) // processes) > 0]
 
 
-def google(found, pattern, allocators, repetitions, build, seldom=()):
+def google(found, pattern, allocators, repetitions, build, seldom=(), processes=2):
     """Cases of the Google Benchmark suites, repeated and interleaved at random; of `seldom` in one process only."""
-    for number, part in enumerate(in_halves(repetitions)):
+    for number, part in enumerate(in_parts(repetitions, processes)):
         names = [name for name in allocators if number == 0 or name not in seldom]
         google_once(found, pattern, names, part, build)
 
@@ -83,6 +83,7 @@ def google_once(found, pattern, allocators, repetitions, build):
             "--allocators=" + ";".join(allocators),
             f"--benchmark_filter={pattern}",
             f"--benchmark_repetitions={repetitions}",
+            "--benchmark_min_time=0.01",  # many short repetitions tell more than few long ones
             "--benchmark_enable_random_interleaving=true",
             f"--benchmark_out={output}",
             "--benchmark_out_format=json",

@@ -13,6 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from . import stats
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 WORKLOADS = ROOT / "bench" / "workloads"
 
@@ -150,16 +152,16 @@ class Progress:
 
 def turns(allocators, rounds, seldom):
     """How many measurements interleave() takes."""
-    return sum((rounds + 1) // 2 if name in seldom else rounds for name in allocators)
+    return sum(min(seldom.get(name, rounds), rounds) for name in allocators)
 
 
-def interleave(allocators, rounds, measure, progress=None, seldom=()):
-    """{allocator: [measure(allocator) of each round]}; every other round in the opposite order, and without those
-    of `seldom`."""
+def interleave(allocators, rounds, measure, progress=None, seldom=None):
+    """{allocator: [measure(allocator) of each round]}; every other round in the opposite order. `seldom` has those
+    that take part in so many of the rounds only."""
     samples = {name: [] for name in allocators}
     for number in range(rounds):
         for name in allocators if number % 2 == 0 else reversed(allocators):
-            if number % 2 == 1 and name in seldom:
+            if not stats.takes_part(number, min((seldom or {}).get(name, rounds), rounds), rounds):
                 continue
             samples[name].append(measure(name))
             if progress:

@@ -51,9 +51,14 @@ class Comparison:
         return self.disagreement > NOISY
 
 
+def takes_part(number, turns, rounds):
+    """Whether what takes part in `turns` of the rounds, evenly spread, does so in this one."""
+    return number * turns % rounds < turns
+
+
 def same_rounds(samples, base):
-    """What of `base` was taken in the rounds of `samples`, which may be every other one."""
-    return base[::2] if len(samples) == (len(base) + 1) // 2 else base
+    """What of `base` was taken in the rounds of `samples`, which may be fewer."""
+    return [each for number, each in enumerate(base) if takes_part(number, len(samples), len(base))]
 
 
 def compare(samples, base):

@@ -1,6 +1,6 @@
 -- A coroutine per request under a scheduler, as in OpenResty: each request gets its thread and stack,
 -- waits a few times and ends; some hundred are under way at any time.
-local N = tonumber((...)) or 400000
+local N = tonumber((...)) or 250000
 
 local create, resume, yield, status = coroutine.create, coroutine.resume, coroutine.yield, coroutine.status
 

@@ -1,6 +1,6 @@
 -- An object-oriented discrete-event simulation: classes with inheritance, a binary heap of events, small
 -- messages between objects. Objects of several sizes with lifetimes from short to long.
-local N = tonumber((...)) or 600000
+local N = tonumber((...)) or 400000
 
 local Class = {}
 Class.__index = Class

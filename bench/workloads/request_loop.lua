@@ -1,7 +1,7 @@
 -- A server that gives every request a Lua state of its own: create, open libraries, compile, run, close. The
 -- benchmark's host offers run_in_new_state(source, argument), which does that on the allocator under test;
 -- elsewhere each request only gets a fresh environment.
-local N = tonumber((...)) or 4000
+local N = tonumber((...)) or 2000
 
 local handler = [[
     local request = ...

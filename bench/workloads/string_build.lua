@@ -1,6 +1,6 @@
 -- String building as scripts do it: repeated "..", string.format, upper, reverse, gsub, table.concat.
 -- Strings of every length from 10 bytes to some KB, most of them dead at once.
-local N = tonumber((...)) or 3000
+local N = tonumber((...)) or 2000
 
 local format, concat = string.format, table.concat
 
