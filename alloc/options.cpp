@@ -18,6 +18,7 @@
 #include <string_view>
 #include <type_traits>
 
+#include "field.h"
 #include "text.h"
 
 namespace jemalloc_lua {
@@ -135,15 +136,7 @@ constexpr std::size_t first_version_size =
 // ---- Fields by their spec
 
 std::int64_t get(const Options &options, const Spec &spec) {
-    const char *field = reinterpret_cast<const char *>(&options) + spec.offset;
-    if (spec.width == sizeof(int)) {
-        int value;
-        std::memcpy(&value, field, sizeof value);
-        return value;
-    }
-    std::int64_t value;
-    std::memcpy(&value, field, sizeof value);
-    return value;
+    return read_field<int, std::int64_t>(options, spec.offset, spec.width);
 }
 
 template <class Struct>

@@ -202,6 +202,11 @@ Heap *heap_of(lua_State *L) {
     return memcheck::is_entry(f) ? static_cast<Heap *>(ud) : nullptr;
 }
 
+std::size_t live_bytes(lua_State *L) {
+    return (static_cast<std::size_t>(lua_gc(L, LUA_GCCOUNT, 0)) << 10) +
+           static_cast<std::size_t>(lua_gc(L, LUA_GCCOUNTB, 0));
+}
+
 void count_heap(const Heap *heap, jemalloc_lua_stats *stats) {
     heap->account.count(stats);
     stats->purged = heap->purged;
@@ -244,8 +249,7 @@ int jemalloc_lua_get_stats(lua_State *L, jemalloc_lua_stats *stats) {
     jemalloc_lua_stats now{};
     now.size = stats->size;
     count_heap(heap, &now);
-    now.live = (static_cast<std::size_t>(lua_gc(L, LUA_GCCOUNT, 0)) << 10) +
-               static_cast<std::size_t>(lua_gc(L, LUA_GCCOUNTB, 0));
+    now.live = live_bytes(L);
     std::memset(stats, 0, now.size);
     std::memcpy(stats, &now, std::min(now.size, sizeof now));
     return 0;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "field.h"
 #include "jemalloc_lua.h"
 #include "text.h"
 #include "watch.h"
@@ -47,15 +48,7 @@ constexpr Row table[] = {
 #undef FIELD
 
 std::uint64_t get(const Stats &stats, const Row &row) {
-    const char *field = reinterpret_cast<const char *>(&stats) + row.offset;
-    if (row.width == sizeof(unsigned)) {
-        unsigned value;
-        std::memcpy(&value, field, sizeof value);
-        return value;
-    }
-    std::uint64_t value;
-    std::memcpy(&value, field, sizeof value);
-    return value;
+    return read_field<unsigned, std::uint64_t>(stats, row.offset, row.width);
 }
 
 const char *front_name(std::uint64_t front) {

@@ -2,6 +2,8 @@
 
 #include <lua.hpp>
 
+#include "watch.h"
+
 // Not every Lua has these, and a heap serves each.
 #pragma weak lua_cpcall
 #pragma weak luaJIT_setmode
@@ -31,9 +33,7 @@ std::uint64_t *find_total(lua_State *L, void *block, std::size_t size) {
     for (std::size_t i = 0; i + 2 < size / sizeof *words; ++i) {
         if (words[i] != reinterpret_cast<std::uintptr_t>(alloc)) continue;
         if (words[i + 1] != reinterpret_cast<std::uintptr_t>(ud)) continue;
-        const auto live = (static_cast<std::uint64_t>(lua_gc(L, LUA_GCCOUNT, 0)) << 10) +
-                          static_cast<std::uint64_t>(lua_gc(L, LUA_GCCOUNTB, 0));
-        return words[i + 2] == live ? &words[i + 2] : nullptr;
+        return words[i + 2] == live_bytes(L) ? &words[i + 2] : nullptr;
     }
     return nullptr;
 }

@@ -17,4 +17,7 @@ inline constexpr std::size_t first_stats_size =
 // All statistics of a heap but `live`, which only Lua knows.
 void count_heap(const Heap *heap, jemalloc_lua_stats *stats);
 
+// What is in use in a state, as Lua counts it.
+std::size_t live_bytes(lua_State *L);
+
 }  // namespace jemalloc_lua
