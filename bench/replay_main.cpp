@@ -4,9 +4,11 @@
 // in a fresh heap, then the minimum and the median of the others, in a warm heap beside ballast, and the
 // minimum net of the floor.
 
+#include <cerrno>
 #include <charconv>
 #include <chrono>
 #include <cstdio>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
@@ -190,6 +192,10 @@ int main(int argc, char **argv) {
         print_json(subjects, trace);
     } else {
         print_table(subjects, trace, file);
+    }
+    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+        std::fprintf(stderr, "replay: cannot write the figures: %s\n", std::strerror(errno));
+        return 1;
     }
     return 0;
 }

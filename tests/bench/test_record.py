@@ -41,6 +41,15 @@ class Recording(unittest.TestCase):
                 self.assertFalse(found["cut_short"])
                 self.assertEqual([each["name"] for each in found["allocators"]], ["builtin", "front:slab", "floor"])
 
+    def test_figures_that_cannot_be_written_are_an_error(self):
+        self.record(PROGRAM)
+        for options in ([], ["--json"]):
+            with open("/dev/full", "w", encoding="ascii") as full:
+                done = subprocess.run([REPLAY, self.file, "--rounds", "1", *options, "builtin"], stdout=full,
+                                      stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+            self.assertEqual((done.returncode, done.stderr.count("\n")), (1, 1), done.stderr)
+            self.assertIn("cannot write", done.stderr)
+
     def test_on_every_allocator_and_front_end(self):
         for options in (("--jemalloc-allocator=builtin",), ("--jemalloc-allocator=system",),
                         ("--jemalloc=front:direct",), ("--jemalloc=front:checked",)):

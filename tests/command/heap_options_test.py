@@ -1,6 +1,7 @@
 """The options that luajit does not have: the heap's options, statistics, allocators."""
 
 import json
+import subprocess
 import unittest
 
 from command import OURS, main, run
@@ -97,7 +98,9 @@ class Creation(unittest.TestCase):
         self.assertIn(what, done.err)
 
     def test_no_memory(self):
-        self.fails("limit:10K", "not enough memory")
+        for conf in ("limit:10K", "limit:40K", "front:direct,limit:10K", "front:direct,limit:30K"):
+            self.fails(conf, "not enough memory: limit:" + conf.rpartition(":")[2] + " is too small for a state")
+        self.assertEqual(run("--jemalloc", "limit:128K", "-e", "print(1)"), ("1\n", "", 0))
 
     def test_an_arena_that_is_not_there(self):
         self.fails("arena:4000", "arena:4000")
@@ -175,6 +178,10 @@ class Allocators(unittest.TestCase):
 
 class Help(unittest.TestCase):
     def test_every_option_with_its_default(self):
+        with open("/dev/full", "w", encoding="ascii") as full:
+            done = subprocess.run([OURS, "--jemalloc-help"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        self.assertEqual((done.returncode, done.stderr.count("\n")), (1, 1), done.stderr)
+        self.assertIn("cannot write", done.stderr)
         done = run("--jemalloc-help")
         self.assertEqual((done.err, done.code), ("", 0))
         for word in ("front", "slab, direct or checked", "limit", "nursery", "128K", "dirty_decay_ms"):

@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -90,8 +91,15 @@ int run_script(lua_State *L, char **words) {
     return report(L, status);
 }
 
+struct Job {
+    const CommandLine *line;
+    int status;
+    bool ready;  // the libraries are open
+};
+
 // All that runs in the state, in protected mode. Returns a status.
-int run(lua_State *L, const CommandLine &line) {
+int run(lua_State *L, Job *job) {
+    const CommandLine &line = *job->line;
     prepare_exit(L, line);
     if (line.ignore_environment) {
         lua_pushboolean(L, 1);
@@ -101,6 +109,7 @@ int run(lua_State *L, const CommandLine &line) {
     luaL_openlibs(L);
     lua_gc(L, LUA_GCRESTART, -1);
     set_arg_table(L, line);
+    job->ready = true;
 
     int status = line.ignore_environment ? 0 : run_lua_init(L);
     if (status != 0) return status;
@@ -128,24 +137,21 @@ int run(lua_State *L, const CommandLine &line) {
     return 0;
 }
 
-struct Job {
-    const CommandLine *line;
-    int status;
-};
-
 int run_protected(lua_State *L) {
     auto *job = static_cast<Job *>(lua_touserdata(L, 1));
-    job->status = run(L, *job->line);
+    job->status = run(L, job);
     return 0;
 }
 
-void print_help() {
+// False and errno where it could not be written.
+bool print_help() {
     const int length = jemalloc_lua_options_help(nullptr, 0);
     std::string text(static_cast<std::size_t>(length) + 1, '\0');
     jemalloc_lua_options_help(text.data(), text.size());
     std::fputs("usage: jemalloc-luajit --jemalloc key:value,key:value ...; sizes take K, M and G\n\n",
                stdout);
     std::fputs(text.c_str(), stdout);
+    return std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
 }
 
 int main(int argc, char **argv) {
@@ -163,8 +169,9 @@ int main(int argc, char **argv) {
             return exit_misuse;
     }
     if (line.help) {
-        print_help();
-        return EXIT_SUCCESS;
+        if (print_help()) return EXIT_SUCCESS;
+        message((std::string("--jemalloc-help: cannot write: ") + std::strerror(errno)).c_str());
+        return EXIT_FAILURE;
     }
     jemalloc_lua_options options;
     if (!heap_options(line, &options, &why)) {
@@ -183,8 +190,13 @@ int main(int argc, char **argv) {
             return exit_misuse;
         }
     }
-    Job job{&line, 0};
-    const int status = report(L, lua_cpcall(L, run_protected, &job));
+    Job job{&line, 0, false};
+    const int status = lua_cpcall(L, run_protected, &job);
+    if (status == LUA_ERRMEM && !job.ready && limits(line, options)) {
+        message(limit_too_small(options).c_str());
+    } else {
+        report(L, status);
+    }
     const bool recorded = stop_recording();
     jemalloc_lua_close(L);
     return status != 0 || job.status != 0 || !recorded ? EXIT_FAILURE : EXIT_SUCCESS;

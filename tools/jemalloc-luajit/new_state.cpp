@@ -61,9 +61,15 @@ void read_environment(std::string_view conf, jemalloc_lua_options *options) {
     }
 }
 
-std::string creation_error(const jemalloc_lua_options &options, int error) {
+// As options are written.
+std::string size_text(std::size_t bytes) {
+    return bytes % 1024 == 0 ? std::to_string(bytes / 1024) + "K" : std::to_string(bytes);
+}
+
+std::string creation_error(const jemalloc_lua_options &options, bool limited, int error) {
     switch (error) {
         case ENOMEM:
+            if (limited) return "cannot create state: " + limit_too_small(options);
             return "cannot create state: not enough memory";
         case ENOTSUP:
             return "cannot create state: this LuaJIT takes no allocator but its own (built without GC64)";
@@ -110,6 +116,15 @@ bool heap_options(const CommandLine &line, jemalloc_lua_options *options, std::s
     return true;
 }
 
+bool limits(const CommandLine &line, const jemalloc_lua_options &options) {
+    return line.allocator == Allocator::heap && options.limit != 0;
+}
+
+std::string limit_too_small(const jemalloc_lua_options &options) {
+    return "not enough memory: limit:" + size_text(options.limit) +
+           " is too small for a state and its libraries; 128K is enough with default options";
+}
+
 lua_State *new_state(const CommandLine &line, const jemalloc_lua_options &options, std::string *why) {
     lua_State *L = nullptr;
     errno = ENOMEM;
@@ -124,7 +139,7 @@ lua_State *new_state(const CommandLine &line, const jemalloc_lua_options &option
             L = new_system_state();
             break;
     }
-    if (L == nullptr) *why = creation_error(options, errno);
+    if (L == nullptr) *why = creation_error(options, limits(line, options), errno);
     return L;
 }
 
