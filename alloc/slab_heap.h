@@ -274,6 +274,8 @@ void open_piece(SlabHeap *heap);
 void *nursery_bump(SlabHeap *heap, std::size_t size);
 // Gives back what is idle beyond `retain`: after a slab has emptied or a region went back to jemalloc.
 void retain_some(SlabHeap *heap);
+// Returns the arena's unused pages to the system.
+void purge(SlabHeap *heap);
 // Empties caches, so that a request that does not fit the limit may fit after all.
 void reclaim(SlabHeap *heap);
 std::size_t slab_trim(SlabHeap *heap);

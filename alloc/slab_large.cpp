@@ -90,12 +90,19 @@ void forget_home_block(SlabHeap *heap, const void *ptr) {
 
 // ---- Regions
 
+// A block that is larger than all that was given back since the last purge finds no room there, and would
+// come on top of it. Where such a block comes and goes, it was among what was given back.
+bool must_purge_for(const SlabHeap *heap, std::size_t bytes) {
+    return heap->released >= huge_page && bytes > heap->released && heap->source.owns_arena();
+}
+
 // A region from jemalloc. `counted` of its bytes have been counted, and are no more when it returns null.
 void *region_alloc(SlabHeap *heap, std::size_t size, std::size_t bytes, std::size_t counted) {
     if (heap->harden && !reserve_entry(heap)) {
         heap->account.take_back(counted);
         return nullptr;
     }
+    if (must_purge_for(heap, bytes)) purge(heap);
     const int flags = new_region_flags(heap, size);
     void *ptr = je::mallocx(bytes, flags);
     if (ptr == nullptr) {

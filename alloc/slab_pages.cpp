@@ -141,13 +141,6 @@ void release_empty(SlabHeap *heap) {
     release_slab(heap, slab);
 }
 
-void purge(SlabHeap *heap) {
-    heap->source.purge();
-    heap->purged += heap->released;
-    heap->released = 0;
-    heap->largest_released = 0;
-}
-
 void make_empty(SlabHeap *heap, Slab *slab) {
     slab->state = SlabState::empty;
     heap->empty.push_back(slab);
@@ -381,6 +374,13 @@ void *nursery_bump(SlabHeap *heap, std::size_t size) {
 }
 
 // ---- Giving back
+
+void purge(SlabHeap *heap) {
+    heap->source.purge();
+    heap->purged += heap->released;
+    heap->released = 0;
+    heap->largest_released = 0;
+}
 
 bool take(SlabHeap *heap, std::size_t bytes) {
     if (heap->shrinking) {

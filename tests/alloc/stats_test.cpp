@@ -153,6 +153,19 @@ TEST(SlabStatistics, CountTheNurseryAsItIsUsed) {
     }
 }
 
+// What was given back is taken again where it can be, and goes to the system before more comes on top of it.
+TEST(SlabStatistics, TellThatALargerBlockComesInPlaceOfWhatWasGivenBack) {
+    const State one = test::state("front:slab,arena:own");
+    void *heap = nullptr;
+    const lua_Alloc alloc = lua_getallocf(one.get(), &heap);
+    const auto once = [&](std::size_t size) { alloc(heap, alloc(heap, nullptr, 0, size), size, 0); };
+    for (int i = 0; i < 10; ++i) once(3 * M);
+    EXPECT_EQ(0u, stats(one.get()).purged);
+    void *larger = alloc(heap, nullptr, 0, 16 * M);
+    EXPECT_GE(stats(one.get()).purged, 3 * M);
+    alloc(heap, larger, 16 * M, 0);
+}
+
 // ---- Asking for them
 
 TEST(GetStats, RefusesStatesThatAreNotOurs) {
