@@ -46,6 +46,13 @@ bool is_cached_size(const SlabHeap *heap, std::size_t size) {
     return size > heap->small_max && size <= max_cached;
 }
 
+// Bytes of the region of a block of `size` bytes. After a refusal it may be larger than Lua knows: it could
+// not shrink.
+std::size_t held(const SlabHeap *heap, const void *ptr, std::size_t size) {
+    const bool may_be_longer = heap->account.any_refused() && !heap->in_nursery(ptr);
+    return may_be_longer ? je::sallocx(ptr, 0) : je::size_class(size);
+}
+
 // ---- Large blocks on the shared arena
 //
 // A heap on arena:auto begins there, and what lies there goes block by block, whereas an arena of its own is
@@ -143,8 +150,8 @@ bool room_in_cache(const SlabHeap *heap, std::size_t bytes) {
 }
 
 // Grows a huge block by moving its pages.
-void *grow_huge(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_t new_size) {
-    const std::size_t old_bytes = je::size_class(old_size);
+void *grow_huge(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_t old_bytes,
+                std::size_t new_size) {
     const std::size_t new_bytes = je::size_class(new_size);
     // No page is held twice, so only the difference counts.
     if (!take(heap, new_bytes - old_bytes)) return nullptr;
@@ -164,12 +171,13 @@ enum class InPlace { done, refused, impossible };
 //
 // A huge one grows by moving instead. In its place it would reach over the end of its mapping into the next,
 // and when it grows once more it could not be moved: of an array that grows to 256 MiB, a copy of 10 MiB.
-InPlace resize_in_place(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_t new_size) {
-    const std::size_t old_bytes = je::size_class(old_size);
+InPlace resize_in_place(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_t old_bytes,
+                        std::size_t new_size) {
     const std::size_t new_bytes = je::size_class(new_size);
     const bool grows = new_bytes > old_bytes;
     if (is_huge(heap, old_size) != is_huge(heap, new_size)) return InPlace::impossible;
     if (old_bytes == new_bytes) {
+        if (heap->harden) resize_large(heap, ptr, new_bytes);
         if (heap->scrub) scrub_tail(ptr, old_size, new_size);
         return InPlace::done;
     }
@@ -188,6 +196,44 @@ InPlace resize_in_place(SlabHeap *heap, void *ptr, std::size_t old_size, std::si
     if (grows && !done) heap->account.take_back(new_bytes - old_bytes);
     if (!grows && done) heap->account.give(old_bytes - new_bytes);
     return done ? InPlace::done : InPlace::impossible;
+}
+
+// ---- Shrinking where the system has no memory for a smaller block
+//
+// Lua does not expect that to fail: a collection shrinks tables, stacks and buffers as it goes.
+
+// Whether there is a block of a class without another slab.
+bool is_ready(const SlabHeap *heap, unsigned index) {
+    const Slab *slab = heap->current[index];
+    return heap->free[index] != nullptr || heap->partial[index].first != nullptr ||
+           (slab != nullptr && (slab->free != nullptr || slab->fresh - slab->floor >= class_size(index)));
+}
+
+// A small block that is larger than it need be; a free can't tell, as a slab knows the class of its blocks.
+void *larger_small_block(SlabHeap *heap, std::size_t size) {
+    for (unsigned i = class_of(size) + 1; i < class_count && class_size(i) <= heap->small_max; ++i) {
+        if (!is_ready(heap, i)) continue;
+        void *ptr = heap->front->alloc(heap, nullptr, 0, class_size(i));
+        if (ptr != nullptr && heap->harden) mark_again(heap, ptr, size);
+        return ptr;
+    }
+    return nullptr;
+}
+
+// A large block stays where it is, and held() tells what it is. What is freed as a small block must lie in a
+// slab or in the nursery, since the way of those does not look.
+bool stays(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_t new_size) {
+    const bool small = new_size <= heap->small_max;
+    const bool nursery = heap->in_nursery(ptr);
+    if (small && !nursery) return false;
+    if (!heap->account.any_refused()) heap->account.count_refusal();
+    if (ptr == heap->state_block) heap->state_block_size = new_size;
+    if (heap->harden && !nursery) resize_large(heap, ptr, je::size_class(new_size));
+    if (heap->harden && nursery && (small || ptr != heap->state_block)) {
+        mark_new(heap, ptr, small ? class_of(new_size) : class_count + cached_class(new_size));
+    }
+    if (heap->scrub) scrub_tail(ptr, old_size, new_size);
+    return true;
 }
 
 }  // namespace
@@ -238,11 +284,14 @@ InPlace resize_in_place(SlabHeap *heap, void *ptr, std::size_t old_size, std::si
         end_with_state(heap);
         return nullptr;
     }
-    const std::size_t bytes = je::size_class(size);
+    const std::size_t bytes = held(heap, ptr, size);
     const bool nursery = heap->in_nursery(ptr);
-    const bool keep = nursery || (is_cached_size(heap, size) && room_in_cache(heap, bytes));
-    if (heap->harden && keep) keep_large(heap, ptr);
-    if (nursery && (ptr == heap->state_block || !is_cached_size(heap, size))) return nullptr;
+    const bool keep = nursery || (is_cached_size(heap, bytes) && room_in_cache(heap, bytes));
+    if (heap->harden && keep) {
+        if (!nursery) resize_large(heap, ptr, bytes);
+        keep_large(heap, ptr);
+    }
+    if (nursery && (ptr == heap->state_block || !is_cached_size(heap, bytes))) return nullptr;
     if (!keep) {
         region_free(heap, ptr, size, bytes);
         heap->account.give(bytes);
@@ -255,7 +304,7 @@ InPlace resize_in_place(SlabHeap *heap, void *ptr, std::size_t old_size, std::si
         heap->cached_bytes += bytes;
     }
     auto *block = static_cast<Block *>(ptr);
-    Block *&list = heap->cached[cached_class(size)];
+    Block *&list = heap->cached[cached_class(bytes)];
     link(heap, block, list);
     list = block;
     poison(ptr, bytes);
@@ -278,16 +327,26 @@ InPlace resize_in_place(SlabHeap *heap, void *ptr, std::size_t old_size, std::si
                 return ptr;
             }
         } else {
-            const InPlace in_place = resize_in_place(heap, ptr, old_size, new_size);
+            const std::size_t old_bytes = held(heap, ptr, old_size);
+            const InPlace in_place = resize_in_place(heap, ptr, old_size, old_bytes, new_size);
             if (in_place == InPlace::done) return ptr;
             if (in_place == InPlace::refused) return nullptr;
-            if (grows && is_huge(heap, old_size)) return grow_huge(heap, ptr, old_size, new_size);
+            if (is_huge(heap, old_size) && je::size_class(new_size) > old_bytes) {
+                return grow_huge(heap, ptr, old_size, old_bytes, new_size);
+            }
         }
     }
     const lua_Alloc alloc = heap->front->alloc;
     // Lua does not expect that a block can't shrink, so the limit does not stop that.
     heap->shrinking = !grows;
     void *moved = alloc(heap, nullptr, 0, new_size);
+    if (moved == nullptr && !grows) {
+        if (stays(heap, ptr, old_size, new_size)) {
+            heap->shrinking = false;
+            return ptr;
+        }
+        moved = larger_small_block(heap, new_size);
+    }
     heap->shrinking = false;
     if (moved == nullptr) return nullptr;
     std::memcpy(moved, ptr, grows ? old_size : new_size);
