@@ -2,7 +2,9 @@
 //
 // An input is a head, a byte for each option, and operations of four bytes. A byte of zero is the option's
 // default. As an operation is the same wherever it stands, the mutator below adds whole ones, takes some out
-// and repeats others, and the rest of the sequence stays what it was.
+// and repeats others, and the rest of the sequence stays what it was. Much of what can go wrong needs blocks
+// of one size side by side, which bytes at random seldom make: so it also adds episodes, as programs have
+// them.
 
 #include <jemalloc_lua.h>
 
@@ -192,35 +194,78 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
     return 0;
 }
 
+namespace {
+
+std::size_t below(std::minstd_rand &random, std::size_t end) {
+    return random() / 16 % end;
+}
+
+Operation any_operation(std::minstd_rand &random) {
+    return {static_cast<std::uint8_t>(below(random, 256)), static_cast<std::uint8_t>(below(random, 256)),
+            static_cast<std::uint16_t>(below(random, 65536))};
+}
+
+// Blocks alike, some of which then change their size or go, and some more of the first kind.
+std::vector<Operation> an_episode(std::minstd_rand &random) {
+    std::vector<Operation> all;
+    const std::size_t count = 1 + below(random, 24);
+    Operation many = any_operation(random);
+    const std::size_t size_kind = below(random, 4) == 0 ? below(random, 8) : 2;  // 2: up to 2 KiB
+    many.what = static_cast<std::uint8_t>(size_kind * 16 + 3);
+    many.which = static_cast<std::uint8_t>(count);
+    all.push_back(many);
+    for (std::size_t i = 1 + below(random, 12); i > 0; --i) {
+        Operation each = any_operation(random);
+        const bool goes = below(random, 4) == 0;
+        // A resize is by a little every other time (another_size()), else to any size.
+        const std::size_t size_change = below(random, 2) == 0 ? 8 + below(random, 4) : below(random, 16);
+        each.what = static_cast<std::uint8_t>(size_change * 16 + (goes ? 6 : 9));
+        each.which = static_cast<std::uint8_t>(below(random, count) * 2);
+        all.push_back(each);
+    }
+    if (below(random, 2) == 0) all.push_back(many);
+    return all;
+}
+
+}  // namespace
+
 // A change of bytes by libFuzzer, or one of whole operations.
 extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t *data, std::size_t size, std::size_t max_size,
                                                unsigned seed) {
     std::minstd_rand random(seed);
-    const auto below = [&](std::size_t end) { return random() / 16 % end; };
     Input input(data, size);
+    // Else what the first inputs had stays for long: every other time the front end, and often the default.
+    if (below(random, 4) == 0) {
+        const std::size_t at = below(random, 2) == 0 ? 0 : below(random, input.head.size());
+        input.head[at] = static_cast<std::uint8_t>(below(random, 2) == 0 ? 0 : below(random, 256));
+    }
     auto &all = input.operations;
-    const std::size_t from = below(all.size() + 1);
+    const std::size_t from = below(random, all.size() + 1);
     const auto start = all.begin() + static_cast<std::ptrdiff_t>(from);
-    const std::size_t count = std::min(1 + below(16), all.size() - from);
-    switch (below(4)) {
+    const std::size_t count = std::min(1 + below(random, 16), all.size() - from);
+    switch (below(random, 7)) {
         case 0: {  // new ones
-            std::vector<Operation> added(1 + below(16));
-            for (Operation &each : added) {
-                each = {static_cast<std::uint8_t>(below(256)), static_cast<std::uint8_t>(below(256)),
-                        static_cast<std::uint16_t>(below(65536))};
-            }
+            std::vector<Operation> added(1 + below(random, 16));
+            for (Operation &each : added) each = any_operation(random);
             all.insert(start, added.begin(), added.end());
             break;
         }
         case 1: {  // some once more
             const std::vector<Operation> again(start, start + static_cast<std::ptrdiff_t>(count));
-            all.insert(all.begin() + static_cast<std::ptrdiff_t>(below(all.size() + 1)), again.begin(),
-                       again.end());
+            all.insert(all.begin() + static_cast<std::ptrdiff_t>(below(random, all.size() + 1)),
+                       again.begin(), again.end());
             break;
         }
         case 2:
             all.erase(start, start + static_cast<std::ptrdiff_t>(count));
             break;
+        case 3:
+        case 4:
+        case 5: {
+            const std::vector<Operation> added = an_episode(random);
+            all.insert(start, added.begin(), added.end());
+            break;
+        }
         default:
             return LLVMFuzzerMutate(data, size, max_size);
     }
