@@ -120,7 +120,7 @@ class Completion(unittest.TestCase):
             self.skipTest("fish is not installed")
 
         def offered(line):
-            script = f"source {COMPLETION}/jemalloc-luajit.fish; complete -C '{line}'"
+            script = f"source '{COMPLETION}/jemalloc-luajit.fish'; complete -C '{line}'"
             return [each.split("\t")[0] for each in shell("fish", "--no-config", "-c", script)]
 
         self.assertEqual(set(offered("jemalloc-luajit --jem")), set(OPTIONS))
@@ -131,9 +131,9 @@ class Completion(unittest.TestCase):
         if not shutil.which("zsh"):
             self.skipTest("zsh is not installed")
         file = COMPLETION / "jemalloc-luajit.zsh"
-        keys = shell("zsh", "-fc", f"source {file}; _jemalloc_luajit_keys jemalloc-luajit")
+        keys = shell("zsh", "-fc", f"source '{file}'; _jemalloc_luajit_keys jemalloc-luajit")
         self.assertEqual([key.split("[")[0] for key in keys], KEYS)
-        options = shell("zsh", "-fc", f"source {file}; _jemalloc_luajit_options jemalloc-luajit")
+        options = shell("zsh", "-fc", f"source '{file}'; _jemalloc_luajit_options jemalloc-luajit")
         text = file.read_text(encoding="utf-8")
         for option in OPTIONS:
             self.assertTrue(f"{option}=[" in text or any(each.startswith(option + "[") for each in options), option)

@@ -16,12 +16,14 @@ folder of the source, are variables of the shell blocks; port 8080 becomes one t
 alone.
 """
 
+import atexit
 import os
 import re
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parent.parent.parent
@@ -57,6 +59,17 @@ def check(body, printed):
             sys.exit(f"run_readme: this was not printed, or not in its place: {line}")
 
 
+def without_spaces(path):
+    """The path, or a link to it: what pkg-config prints stands unquoted in the programs, as people write it."""
+    if " " not in str(path):
+        return path
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder)
+    link = Path(folder) / path.name
+    link.symlink_to(path)
+    return link
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -67,7 +80,7 @@ def main():
     if len(sys.argv) != 4:
         sys.exit("usage: run_readme.py FILE PREFIX FOLDER")
     text = Path(sys.argv[1]).read_text(encoding="utf-8").replace("8080", str(free_port()))
-    prefix, folder = Path(sys.argv[2]).resolve(), Path(sys.argv[3])
+    prefix, folder = without_spaces(Path(sys.argv[2]).resolve()), Path(sys.argv[3])
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
 
