@@ -8,6 +8,7 @@ import socket
 import subprocess
 import tempfile
 import unittest
+from pathlib import Path
 
 from support import HOSTS, ROOT, SHIM, WITH_JEMALLOC, environment, main, run, under_shim
 
@@ -72,7 +73,8 @@ class Shim(unittest.TestCase):
         self.assertEqual(self.output(HOST, "script", load), ["ours"])
 
     def test_every_symbol_can_be_bound_at_start(self):
-        done = run("env", f"LD_PRELOAD={SHIM}", "LD_BIND_NOW=1", HOST, "close")
+        libraries = f"{Path(SHIM).parent}:{os.environ.get('LD_LIBRARY_PATH', '')}"  # LD_PRELOAD takes no spaces
+        done = run("env", f"LD_PRELOAD={Path(SHIM).name}", f"LD_LIBRARY_PATH={libraries}", "LD_BIND_NOW=1", HOST, "close")
         self.assertEqual((done.stdout, done.stderr), (f"ours {SUM}\n", ""))
 
     def test_a_program_without_lua_runs_as_before(self):

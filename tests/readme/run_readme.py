@@ -32,7 +32,7 @@ FENCE = re.compile(r"^```(\S*)[ \t]*([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOT
 
 
 def run(command, folder, prefix, settings):
-    env = dict(os.environ, PREFIX=str(prefix), SOURCE=str(SOURCE), PATH=PATH)
+    env = dict(os.environ, PREFIX=str(prefix), SOURCE=str(SOURCE), PATH=PATH, PWD=str(folder))
     if "need" in settings:
         env.pop("LD_LIBRARY_PATH", None)
     expected = int(settings.get("exit", 0))
@@ -85,6 +85,7 @@ def main():
     folder.mkdir(parents=True)
 
     programs, printed, skipped = 0, None, False
+    folder = without_spaces(folder.resolve())
     for language, words, body in FENCE.findall(text):
         settings = dict(word.partition("=")[::2] for word in words.split())
         absent = missing(settings["need"]) if "need" in settings else None
