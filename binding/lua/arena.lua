@@ -11,7 +11,8 @@ local J, native = ...
 
 local type, error, pairs = type, error, pairs
 local new, cast, typeof, metatype, sizeof = ffi.new, ffi.cast, ffi.typeof, ffi.metatype, ffi.sizeof
-local bor, lshift = require("bit").bor, require("bit").lshift
+local bit = require("bit")
+local band, bnot, bor, lshift = bit.band, bit.bnot, bit.bor, bit.lshift
 
 local bad_argument, check_size, check_flags = native.bad_argument, native.check_size, native.check_flags
 local EAGAIN = J.EAGAIN
@@ -19,7 +20,9 @@ local EAGAIN = J.EAGAIN
 local c_mallocx = native.bind("mallocx", "void *(*)(int64_t, int)")
 local c_dallocx = native.bind("dallocx", "void (*)(void *, int)")
 
+-- For an arena's own record as well: the thread's cache may hold freed blocks of another arena, which goes.
 local TCACHE_NONE = J.MALLOCX_TCACHE_NONE()
+local TCACHE_BITS, ARENA_BITS = 0xFFF00, 0xFFF00000
 
 -- ---- Tcaches
 
@@ -92,7 +95,7 @@ local function block_drop(block)
     end
     J.mallctl_read("thread.tcache.flush")
     J.mallctl_read(("arena.%d.destroy"):format(block.index))
-    c_dallocx(block, 0)
+    c_dallocx(block, TCACHE_NONE)
 end
 
 local function block_hold(block)
@@ -123,7 +126,12 @@ end
 function arena_methods.mallocx(arena, size, flags)
     local block = block_of(arena)
     size = check_size("arena:mallocx", "size", size, 1)
-    local ptr = c_mallocx(size, bor(block.flags, flags and check_flags("arena:mallocx", flags) or 0))
+    local own = block.flags
+    if flags then -- another tcache, or none, takes the place of the arena's; another arena does not
+        flags = band(check_flags("arena:mallocx", flags), bnot(ARENA_BITS))
+        own = bor(band(flags, TCACHE_BITS) == 0 and own or band(own, bnot(TCACHE_BITS)), flags)
+    end
+    local ptr = c_mallocx(size, own)
     if ptr == nil then
         return nil, J.ENOMEM
     end
@@ -195,13 +203,13 @@ function J.arena(options)
                 "dirty_decay_ms, muzzy_decay_ms, retain_grow_limit, dss or tcache", key)
         end
     end
-    local block = cast(block_ptr, c_mallocx(sizeof(block_type), 0))
+    local block = cast(block_ptr, c_mallocx(sizeof(block_type), TCACHE_NONE))
     if block == nil then
         return nil, J.ENOMEM
     end
     local index, err = J.mallctl_read("arenas.create")
     if not index then
-        c_dallocx(block, 0)
+        c_dallocx(block, TCACHE_NONE)
         return nil, err or EAGAIN
     end
     local tcache = options.tcache ~= false and J.mallctl_read("tcache.create") or -1

@@ -17,6 +17,22 @@ local function lives(index)
 end
 
 describe("an arena", function()
+    it("takes no record, and with another tcache no block, from what a released arena leaves behind", function()
+        for _ = 1, 50 do
+            local one, all = J.arena(), {}
+            for k = 1, 40 do
+                all[k] = assert(one:mallocx(16, J.MALLOCX_TCACHE_NONE()))
+                assert.equal(one:index(), J.mallctl_read("arenas.lookup", all[k]))
+            end
+            for k = 1, 40 do
+                J.dallocx(all[k])
+            end
+            local another = J.arena()
+            one:release()
+            another:release()
+        end
+    end)
+
     it("serves allocations of its own", function()
         local arena = J.arena({ dirty_decay_ms = 0, muzzy_decay_ms = 0 })
         assert.equal(0, J.ctl.arena[arena:index()].dirty_decay_ms)
