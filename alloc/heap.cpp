@@ -236,7 +236,9 @@ bool hold(Heap *heap, std::size_t bytes) {
         heap->front->trim(heap);
         settle(heap, bytes);
     }
-    return heap->account.take_elsewhere(bytes);
+    const bool held = heap->account.take_elsewhere(bytes);
+    if (!held) heap->account.count_refusal();
+    return held;
 }
 
 void let_go(Heap *heap, std::size_t bytes) {

@@ -1,11 +1,7 @@
 // The memory of buffers (lua/buffer.lua): allocated, resized and freed in one call each.
 //
-// These are C because Lua can't do it safely: an address that a C function returns to Lua is boxed in an
-// object, and where there is no memory for that object the block is lost, or the buffer left with its old
-// address. Here the buffer's fields are right before Lua may raise an error. The block counts towards the
-// limit of the state that made the buffer, as the real bytes that jemalloc gives.
-
-#include "buffer.h"
+// The block counts towards the limit of the state that made the buffer, as the real bytes that jemalloc
+// gives.
 
 extern "C" {
 #include <lua.h>
@@ -16,23 +12,12 @@ extern "C" {
 #include <cstring>
 
 #include "../alloc/hold.h"
-
-// Weak for the same reason as in module.cpp.
-#pragma weak lua_newuserdata
+#include "memory.h"
 
 namespace jemalloc_lua {
 namespace {
 
-// What buffers of one state are allocated by: the functions of the jemalloc that the module has bound.
-struct Memory {
-    jemalloc_lua_heap *heap;  // null where the state is not ours
-    void *(*mallocx)(std::size_t, int);
-    void *(*rallocx)(void *, std::size_t, int);
-    void (*sdallocx)(void *, std::size_t, int);
-    std::size_t (*nallocx)(std::size_t, int);
-};
-
-// The head of buffer.lua's struct.
+// The struct of buffer.lua.
 struct Buffer {
     char *data;
     std::int64_t n;
@@ -41,6 +26,8 @@ struct Buffer {
     std::int32_t near;
     std::int32_t flags;
     bool freed;
+    bool in_arena;
+    ArenaBlock *arena;
 };
 
 enum Result { done, over_limit, no_memory };
@@ -88,33 +75,23 @@ int resize(const Memory *memory, Buffer *buffer, std::int64_t n, std::int64_t by
 }
 
 // The bytes that it had; 0 the second time.
-double release(const Memory *memory, Buffer *buffer) {
+double release(Memory *memory, Buffer *buffer) {
     const auto bytes = static_cast<double>(buffer->bytes);
     free_block(memory, buffer);
     buffer->n = buffer->bytes = 0;
     buffer->near = 0;
     buffer->freed = true;
+    if (buffer->in_arena) {
+        buffer->in_arena = false;
+        drop(memory, buffer->arena);
+    }
     return bytes;
-}
-
-template <class Function>
-void get(lua_State *L, const char *name, Function *function) {
-    lua_getfield(L, -1, name);
-    *function = reinterpret_cast<Function>(lua_touserdata(L, -1));
-    lua_settop(L, -2);
 }
 
 }  // namespace
 
-void add_buffer_memory(lua_State *L, int native) {
-    auto *memory = static_cast<Memory *>(lua_newuserdata(L, sizeof(Memory)));
-    lua_setfield(L, native, "buffer_memory");
-    memory->heap = heap_of(L);
+void add_buffers(lua_State *L, int native) {
     lua_getfield(L, native, "functions");
-    get(L, "mallocx", &memory->mallocx);
-    get(L, "rallocx", &memory->rallocx);
-    get(L, "sdallocx", &memory->sdallocx);
-    get(L, "nallocx", &memory->nallocx);
     lua_pushlightuserdata(L, reinterpret_cast<void *>(resize));
     lua_setfield(L, -2, "buffer_resize");
     lua_pushlightuserdata(L, reinterpret_cast<void *>(release));

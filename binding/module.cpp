@@ -17,14 +17,15 @@ extern "C" {
 #include <lua.h>
 }
 
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <new>
 #include <string>
 
 #include "../alloc/provider.h"
-#include "buffer.h"
 #include "jemalloc_lua.h"
+#include "memory.h"
 #include "sources.h"
 
 // Weak, because the library must also link with hosts whose Lua is not LuaJIT and lacks some of these; the
@@ -150,35 +151,36 @@ int heap_trim(lua_State *L) {
 
 // ---- Which jemalloc
 
-// The prefix asked for in the Lua global or the environment variable JEMALLOC_PREFIX; "" for none.
-std::string wanted_prefix(lua_State *L) {
-    std::string prefix;
+// Leaves on the stack the prefix asked for in the Lua global or the environment variable JEMALLOC_PREFIX; ""
+// for none.
+const char *push_wanted_prefix(lua_State *L) {
     lua_getfield(L, LUA_GLOBALSINDEX, "JEMALLOC_PREFIX");
-    if (const char *global = lua_tolstring(L, -1, nullptr)) {
-        prefix = global;
-    } else if (const char *environment = std::getenv("JEMALLOC_PREFIX")) {
-        prefix = environment;
-    }
+    if (const char *global = lua_tolstring(L, -1, nullptr)) return global;
     lua_settop(L, -2);
-    return prefix;
+    const char *environment = std::getenv("JEMALLOC_PREFIX");
+    lua_pushstring(L, environment != nullptr ? environment : "");
+    return lua_tolstring(L, -1, nullptr);
 }
 
-void *process_function(const std::string &prefix, const char *name) {
-    return dlsym(RTLD_DEFAULT, (prefix + name).c_str());
+void *process_function(const char *prefix, const char *name) {
+    char symbol[256];
+    const int length = std::snprintf(symbol, sizeof symbol, "%s%s", prefix, name);
+    return length > 0 && length < int{sizeof symbol} ? dlsym(RTLD_DEFAULT, symbol) : nullptr;
 }
 
 // Fills native's `functions`, `prefix` and `provider`; a message where the wanted jemalloc is not there.
 const char *bind(lua_State *L, int native) {
-    const std::string wanted = wanted_prefix(L);
+    const char *wanted = push_wanted_prefix(L);
+    const bool none = *wanted == '\0';
     const bool in_process = process_function(wanted, "mallocx") != nullptr;
-    if (!in_process && !wanted.empty() && wanted != je::prefix) {
+    if (!in_process && !none && std::strcmp(wanted, je::prefix) != 0) {
         return lua_pushfstring(
             L,
             "jemalloc: JEMALLOC_PREFIX is '%s', but the process has no function %smallocx: "
             "preload that jemalloc, or unset JEMALLOC_PREFIX",
-            wanted.c_str(), wanted.c_str());
+            wanted, wanted);
     }
-    lua_createtable(L, 0, 20);
+    lua_createtable(L, 0, 32);
     for (const je::Function *function = je::functions; function->name != nullptr; ++function) {
         void *address = in_process ? process_function(wanted, function->name) : function->address;
         if (address == nullptr) continue;
@@ -188,10 +190,11 @@ const char *bind(lua_State *L, int native) {
     lua_pushlightuserdata(L, reinterpret_cast<void *>(std::memmove));
     lua_setfield(L, -2, "memmove");
     lua_setfield(L, native, "functions");
-    lua_pushstring(L, in_process ? wanted.c_str() : je::prefix);
+    lua_pushstring(L, in_process ? wanted : je::prefix);
     lua_setfield(L, native, "prefix");
-    lua_pushstring(L, !in_process ? "own" : wanted.empty() ? "process" : "prefix");
+    lua_pushstring(L, !in_process ? "own" : none ? "process" : "prefix");
     lua_setfield(L, native, "provider");
+    lua_settop(L, -2);
     return nullptr;
 }
 
@@ -220,7 +223,9 @@ int open(lua_State *L) {
         lua_setfield(L, 2, helper.name);
     }
     if (bind(L, 2) != nullptr) return lua_error(L);
-    add_buffer_memory(L, 2);
+    add_memory(L, 2);
+    add_buffers(L, 2);
+    add_arenas(L, 2);
     for (const Source &source : sources) {
         if (luaL_loadbuffer(L, source.text, source.length, source.name) != 0) return lua_error(L);
         lua_pushvalue(L, 1);

@@ -1,32 +1,30 @@
 -- Arenas and explicit tcaches as objects that release what they own.
 --
--- An object is a small cdata with a finalizer. What must outlive it stands in an arena's control block,
--- which jemalloc holds and the collector does not see: the arena's index, its tcache, and how many owners
--- it has: the object itself, and each buffer in it. The last owner to go destroys the arena, so it does not
--- matter in which order the collector, or a closing state, finds them.
+-- An object is a small cdata with a finalizer, made before what it is for. What must outlive it stands in an
+-- arena's control block, which jemalloc holds (memory.h). What is made and released is so in one call of C,
+-- during which no Lua object is made: nothing is lost where there is no memory for one.
 
 local ffi = require("ffi")
 
 local J, native = ...
 
 local type, error, pairs = type, error, pairs
-local new, cast, typeof, metatype, sizeof = ffi.new, ffi.cast, ffi.typeof, ffi.metatype, ffi.sizeof
+local typeof, metatype = ffi.typeof, ffi.metatype
 local bit = require("bit")
 local band, bnot, bor, lshift = bit.band, bit.bnot, bit.bor, bit.lshift
 
 local bad_argument, check_size, check_flags = native.bad_argument, native.check_size, native.check_flags
-local EAGAIN = J.EAGAIN
+local memory = native.memory
 
 local c_mallocx = native.bind("mallocx", "void *(*)(int64_t, int)")
-local c_dallocx = native.bind("dallocx", "void (*)(void *, int)")
+local c_tcache_create = native.bind("tcache_create", "int (*)(void *, void *)")
+local c_tcache_release = native.bind("tcache_release", "void (*)(void *, void *)")
+local c_arena_create = native.bind("arena_create", "int (*)(void *, void *, bool)")
+local c_arena_release = native.bind("arena_release", "void (*)(void *, void *)")
 
--- For an arena's own record as well: the thread's cache may hold freed blocks of another arena, which goes.
-local TCACHE_NONE = J.MALLOCX_TCACHE_NONE()
 local TCACHE_BITS, ARENA_BITS = 0xFFF00, 0xFFF00000
 
 -- ---- Tcaches
-
-local live_tcaches = native.live_tcaches -- id -> true: those that may hold blocks of any arena
 
 local tcache_type -- struct { int32_t id }, -1 once released
 
@@ -52,11 +50,7 @@ function tcache_methods.flush(tcache)
 end
 
 function tcache_methods.release(tcache)
-    if tcache._id >= 0 then
-        local id = tcache._id
-        tcache._id = -1
-        J.mallctl_write("tcache.destroy", id)
-    end
+    c_tcache_release(memory, tcache)
 end
 
 tcache_type = metatype(typeof("struct { int32_t _id; }"), {
@@ -69,35 +63,17 @@ tcache_type = metatype(typeof("struct { int32_t _id; }"), {
 
 -- A cache of freed blocks of its own: nil, errno where jemalloc has no more of them.
 function J.tcache()
-    local id, err = J.mallctl_read("tcache.create")
-    if not id then
+    local tcache = tcache_type(-1)
+    local err = c_tcache_create(memory, tcache)
+    if err ~= 0 then
         return nil, err
     end
-    return tcache_type(id)
+    return tcache
 end
 
 -- ---- Arenas
 
 local block_type = typeof("struct { int32_t index; int32_t owners; int32_t tcache; int32_t flags; }")
-local block_ptr = typeof("$ *", block_type)
-
-local function block_drop(block)
-    block.owners = block.owners - 1
-    if block.owners > 0 then
-        return
-    end
-    -- Freed blocks of this arena may lie in caches, which must not meet them after the arena is gone.
-    if block.tcache >= 0 then
-        J.mallctl_write("tcache.destroy", block.tcache)
-    end
-    for id in pairs(live_tcaches) do
-        J.mallctl_write("tcache.flush", id)
-    end
-    J.mallctl_read("thread.tcache.flush")
-    J.mallctl_read(("arena.%d.destroy"):format(block.index))
-    c_dallocx(block, TCACHE_NONE)
-end
-
 local function block_hold(block)
     block.owners = block.owners + 1
 end
@@ -173,11 +149,7 @@ function arena_methods.stats(arena)
 end
 
 function arena_methods.release(arena)
-    local block = arena._block
-    if block ~= nil then
-        arena._block = nil
-        block_drop(block)
-    end
+    c_arena_release(memory, arena)
 end
 
 arena_type = metatype(typeof("struct { $ *_block; }", block_type), {
@@ -203,19 +175,12 @@ function J.arena(options)
                 "dirty_decay_ms, muzzy_decay_ms, retain_grow_limit, dss or tcache", key)
         end
     end
-    local block = cast(block_ptr, c_mallocx(sizeof(block_type), TCACHE_NONE))
-    if block == nil then
-        return nil, J.ENOMEM
+    local arena = arena_type()
+    local err = c_arena_create(memory, arena, options.tcache ~= false)
+    if err ~= 0 then
+        return nil, err
     end
-    local index, err = J.mallctl_read("arenas.create")
-    if not index then
-        c_dallocx(block, TCACHE_NONE)
-        return nil, err or EAGAIN
-    end
-    local tcache = options.tcache ~= false and J.mallctl_read("tcache.create") or -1
-    block.index, block.owners, block.tcache = index, 1, tcache
-    block.flags = bor(J.MALLOCX_ARENA(index), tcache >= 0 and lshift(tcache + 2, 8) or TCACHE_NONE)
-    local arena = new(arena_type, block)
+    local index = arena._block.index
     for key, value in pairs(options) do
         if key ~= "tcache" then
             local done
@@ -237,7 +202,7 @@ function native.arena_block(fn, arena)
     return block_of(arena)
 end
 
-native.block_type, native.block_hold, native.block_drop = block_type, block_hold, block_drop
+native.block_hold, native.block_type = block_hold, block_type
 
 -- The flag functions take the objects too. That of an arena alone says nothing of a tcache: add one.
 local arena_flag, tcache_flag = J.MALLOCX_ARENA, J.MALLOCX_TCACHE

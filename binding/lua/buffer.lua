@@ -20,10 +20,10 @@ local bad_argument, check_size, is_pointer = native.bad_argument, native.check_s
 local enter, leave = native.enter, native.leave
 local ENOMEM = J.ENOMEM
 
--- The fields up to `_freed` are buffer.cpp's.
+-- A buffer's fields are buffer.cpp's.
 local c_resize = native.bind("buffer_resize", "int (*)(void *, void *, int64_t, int64_t, bool)")
 local c_release = native.bind("buffer_release", "double (*)(void *, void *)")
-local memory = native.buffer_memory
+local memory = native.memory
 local OVER_LIMIT = 1
 local c_memmove = native.bind("memmove", "void *(*)(void *, const void *, int64_t)")
 
@@ -176,13 +176,9 @@ end
 
 -- ---- Types: a struct for buffers and one for slices of each element type, made when first asked for
 
--- The collector calls it, perhaps where memory is short: without an arena it makes no object.
+-- The collector calls it, perhaps where memory is short: it makes no object.
 local function release(buffer)
     leave(c_release(memory, buffer))
-    if buffer._in_arena then
-        buffer._in_arena = false
-        native.block_drop(buffer._arena)
-    end
 end
 
 local function resize(buffer, n, zero, element_size)
@@ -332,7 +328,9 @@ end
 
 local function element_type(ctype)
     local ok, element = pcall(typeof, ctype)
-    if not ok or (type(ctype) ~= "string" and type(ctype) ~= "cdata") then
+    if not ok and element == "not enough memory" then
+        error(element, 0)
+    elseif not ok or (type(ctype) ~= "string" and type(ctype) ~= "cdata") then
         bad_argument(3, "buffer", "ctype", "C type", ctype)
     end
     local id = tonumber(element)

@@ -11,9 +11,9 @@ local bit = require("bit")
 local J, native = ...
 
 local type, error, tonumber, tostring = type, error, tonumber, tostring
-local cast, istype, typeof, sizeof, errno = ffi.cast, ffi.istype, ffi.typeof, ffi.sizeof, ffi.errno
+local new, cast, istype, typeof, sizeof, errno = ffi.new, ffi.cast, ffi.istype, ffi.typeof, ffi.sizeof, ffi.errno
 local floor = math.floor
-local tobit, lshift, rshift, bor = bit.tobit, bit.lshift, bit.rshift, bit.bor
+local tobit, lshift, rshift, bor, band = bit.tobit, bit.lshift, bit.rshift, bit.bor, bit.band
 
 local void_ptr = typeof("void *")
 local functions = native.functions
@@ -152,12 +152,13 @@ end
 -- ---- The *allocx family
 
 local c_mallocx = bind("mallocx", "void *(*)(int64_t, int)")
-local c_rallocx = bind("rallocx", "void *(*)(void *, int64_t, int)")
 local c_xallocx = bind("xallocx", "int64_t (*)(void *, int64_t, int64_t, int)")
 local c_sallocx = bind("sallocx", "int64_t (*)(const void *, int)")
 local c_dallocx = bind("dallocx", "void (*)(void *, int)")
 local c_sdallocx = bind("sdallocx", "void (*)(void *, int64_t, int)")
 local c_nallocx = bind("nallocx", "int64_t (*)(int64_t, int)")
+local move, memory = native.move, native.memory
+local ALIGN = 0x3f -- the bits of flags that are MALLOCX_LG_ALIGN()
 
 function J.mallocx(size, flags)
     if not (type(size) == "number" and size >= 1 and size <= MAX_SIZE and floor(size) == size) then
@@ -171,6 +172,7 @@ function J.mallocx(size, flags)
 end
 local mallocx = J.mallocx
 
+-- A block that moves is the old one's no more, so the object for its address is made before.
 function J.rallocx(ptr, size, flags)
     if ptr == nil then
         return mallocx(size, flags)
@@ -180,11 +182,14 @@ function J.rallocx(ptr, size, flags)
     if not (type(size) == "number" and size >= 1 and size <= MAX_SIZE and floor(size) == size) then
         size = check_size("rallocx", "size", size, 1)
     end
-    ptr = c_rallocx(ptr, size, flags and check_flags("rallocx", flags) or 0)
-    if ptr == nil then
+    flags = flags and check_flags("rallocx", flags) or 0
+    local moved = new(void_ptr, ptr)
+    if band(flags, ALIGN) == 0 and c_xallocx(ptr, size, 0, flags) == c_nallocx(size, flags) then
+        return moved -- in its place
+    elseif not move(memory, moved, moved, size, flags) then
         return nil, ENOMEM
     end
-    return ptr
+    return moved
 end
 
 function J.xallocx(ptr, size, extra, flags)
@@ -263,9 +268,8 @@ function J.bind_standard_api()
     local c_calloc = bind("calloc", "void *(*)(int64_t, int64_t)")
     local c_posix_memalign = bind("posix_memalign", "int (*)(void **, int64_t, int64_t)")
     local c_aligned_alloc = bind("aligned_alloc", "void *(*)(int64_t, int64_t)")
-    local c_realloc = bind("realloc", "void *(*)(void *, int64_t)")
     local c_free = bind("free", "void (*)(void *)")
-    if not (c_malloc and c_calloc and c_posix_memalign and c_aligned_alloc and c_realloc and c_free) then
+    if not (c_malloc and c_calloc and c_posix_memalign and c_aligned_alloc and functions.realloc and c_free) then
         return nil, ("the process has no %smalloc family"):format(native.prefix)
     end
 
@@ -302,7 +306,13 @@ function J.bind_standard_api()
         if ptr ~= nil and not is_pointer(ptr) then
             bad_pointer("realloc", "ptr", ptr)
         end
-        return pointer_or_errno(c_realloc(ptr, check_size("realloc", "size", size, 1)))
+        size = check_size("realloc", "size", size, 1)
+        local moved = new(void_ptr, ptr)
+        local done, err = native.move_standard(memory, moved, moved, size)
+        if not done then
+            return nil, err
+        end
+        return moved
     end
 
     function J.free(ptr)

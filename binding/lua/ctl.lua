@@ -163,8 +163,8 @@ local old_writes = {
 -- ---- The functions
 
 -- The tcaches made here. jemalloc takes any id for one to flush or destroy, and corrupts itself by others.
-local live_tcaches = {}
-native.live_tcaches = live_tcaches
+local live_tcaches = ffi.cast("uint8_t *", native.functions.live_tcaches) -- by id: 1 for such
+local MAX_TCACHES = 4094
 
 local function act(hit)
     local err = by_mib(hit.mib, hit.length, nil, nil, nil, 0)
@@ -212,8 +212,8 @@ function J.mallctl_read(param, input)
     if err ~= 0 then
         return nil, err
     end
-    if param == "tcache.create" then
-        live_tcaches[scratch[0]] = true
+    if param == "tcache.create" and scratch[0] < MAX_TCACHES then
+        live_tcaches[scratch[0]] = 1
     end
     return hit.decode(scratch[0])
 end
@@ -240,10 +240,11 @@ function J.mallctl_write(param, value)
         return nil, message
     end
     if param == "tcache.flush" or param == "tcache.destroy" then
-        if not live_tcaches[encoded[0]] then
+        local id = encoded[0]
+        if id >= MAX_TCACHES or live_tcaches[id] == 0 then
             return nil, EINVAL
         elseif param == "tcache.destroy" then
-            live_tcaches[encoded[0]] = nil
+            live_tcaches[id] = 0
         end
     end
     if hit.entry.input then -- written and read in one stroke: the answer is the value

@@ -168,7 +168,9 @@ describe("the heap of the running state", function()
         local kept = J.buffer("char", 4 * MB)
         assert.is_true(J.heap.stats().footprint >= before + 4 * MB)
         J.heap.limit(before + 16 * MB)
+        local refusals = J.heap.stats().refusals
         assert.same({ nil, J.ENOMEM }, { J.buffer("char", 32 * MB) })
+        assert.is_true(J.heap.stats().refusals > refusals)
         assert.same({ nil, J.ENOMEM }, { kept:resize(32 * MB) })
         assert.equal(4 * MB, #kept)
         local all = {}

@@ -35,8 +35,10 @@ bool from_compiled_code() {
         auto *search = static_cast<Search *>(ud);
         auto *at = reinterpret_cast<void *>(_Unwind_GetIP(context));
         Dl_info file;
-        search->found = search->left > 0 && dladdr(at, &file) == 0;
-        if (search->found || search->left == 1) return _URC_END_OF_STACK;
+        const bool compiled = dladdr(at, &file) == 0;
+        search->found = compiled && search->left > 0;
+        // What compiled code itself calls, as functions of the module, can bear a refusal.
+        if (compiled || search->left == 1) return _URC_END_OF_STACK;
         if (search->left > 0) --search->left;
         if (_Unwind_FindEnclosingFunction(at) == reinterpret_cast<void *>(refusing_alloc)) search->left = 7;
         return _URC_NO_REASON;

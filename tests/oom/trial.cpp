@@ -107,7 +107,7 @@ std::vector<Program> programs() {
     const std::string own = JEMALLOC_LUA_OOM_PROGRAMS;
     const std::string workloads = JEMALLOC_LUA_WORKLOADS;
     std::vector<Program> list;
-    for (const char *name : {"opening", "closing", "compile", "errors", "tables"}) {
+    for (const char *name : {"opening", "closing", "compile", "errors", "tables", "module"}) {
         list.push_back({name, own + "/" + name + ".lua", "", 1});
     }
     const struct {
@@ -204,6 +204,7 @@ Trial::Outcome Trial::run(Refusal refusal) const {
 std::size_t jemalloc_bytes() {
     namespace je = jemalloc_lua::je;
     std::uint64_t epoch = 1;
+    je::mallctl("thread.tcache.flush", nullptr, nullptr, nullptr, 0);  // freed blocks of the module's
     je::mallctl("epoch", nullptr, nullptr, &epoch, sizeof epoch);
     return je::read<std::size_t>("stats.allocated");
 }
