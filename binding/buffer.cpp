@@ -7,6 +7,7 @@ extern "C" {
 #include <lua.h>
 }
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -47,15 +48,17 @@ int allocate(const Memory *memory, Buffer *buffer, std::size_t bytes, bool zero)
     const auto old_real = static_cast<std::size_t>(buffer->held);
     if (real == 0) return no_memory;
     if (memory->heap != nullptr && real > old_real && !hold(memory->heap, real - old_real)) return over_limit;
+    // jemalloc zeroes what comes after the old block, and of fresh pages touches none.
     const auto old = static_cast<std::size_t>(buffer->bytes);
-    void *data = buffer->data == nullptr ? memory->mallocx(bytes, buffer->flags | (zero ? zero_flag : 0))
-                                         : memory->rallocx(buffer->data, bytes, buffer->flags);
+    const int flags = buffer->flags | (zero ? zero_flag : 0);
+    if (zero && old > 0 && bytes > old) std::memset(buffer->data + old, 0, std::min(bytes, old_real) - old);
+    void *data =
+        buffer->data == nullptr ? memory->mallocx(bytes, flags) : memory->rallocx(buffer->data, bytes, flags);
     if (data == nullptr) {
         if (memory->heap != nullptr && real > old_real) let_go(memory->heap, real - old_real);
         return no_memory;
     }
     if (memory->heap != nullptr && real < old_real) let_go(memory->heap, old_real - real);
-    if (zero && old > 0 && bytes > old) std::memset(static_cast<char *>(data) + old, 0, bytes - old);
     buffer->data = static_cast<char *>(data);
     buffer->held = static_cast<std::int64_t>(real);
     return done;

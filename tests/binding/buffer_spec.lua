@@ -92,6 +92,14 @@ describe("a buffer", function()
         b[2] = 4
         fails("'n'", b.resize, b, 2 ^ 52)
         assert.same({ nil, J.ENOMEM }, { b:resize(2 ^ 47) })
+        -- New elements are zero without a touch: there is no memory for so many.
+        local huge = J.buffer("uint8_t", 10)
+        huge:fill(1)
+        huge:resize(5)
+        if huge:resize(2 ^ 38) then
+            assert.same({ 1, 0, 0 }, { huge[4], huge[5], huge[2 ^ 38 - 1] })
+        end
+        huge:free()
         assert.equal(4, b[2])
         fails("'options'", J.buffer, "int", 3, { size = 3 })
         fails("'a'", J.buffer, "int", 3, { align = 3 })
