@@ -18,7 +18,6 @@ extern "C" {
 #pragma weak lua_topointer
 
 namespace jemalloc_lua {
-
 namespace {
 
 // For an arena's record as well: the thread's cache may hold freed blocks of another arena, which goes.
@@ -92,35 +91,38 @@ void release_arena(Memory *memory, Arena *arena) {
 
 // ---- Blocks that move
 
-// What the address of is the payload of a pointer object.
-void **place(lua_State *L, int index) {
+// The address that a pointer object holds.
+void **address_in(lua_State *L, int index) {
     return static_cast<void **>(const_cast<void *>(lua_topointer(L, index)));
 }
 
-bool put(lua_State *L, void *moved) {
-    if (moved != nullptr) *place(L, 2) = moved;
+// A block has moved, or there was no memory; pushes which.
+bool put(lua_State *L, void **address, void *moved) {
+    if (moved != nullptr) *address = moved;
     lua_pushboolean(L, moved != nullptr ? 1 : 0);
     return moved != nullptr;
 }
 
-// (memory, pointer to store the address in, pointer, size, flags) -> whether it was moved
+// (memory, object of a pointer that is moved, size, flags) -> whether it was
 int move_block(lua_State *L) {
     const auto *memory = static_cast<const Memory *>(lua_touserdata(L, 1));
-    const auto size = static_cast<std::size_t>(luaL_checknumber(L, 4));
-    put(L, memory->rallocx(*place(L, 3), size, static_cast<int>(lua_tointeger(L, 5))));
+    void **address = address_in(L, 2);
+    const auto size = static_cast<std::size_t>(luaL_checknumber(L, 3));
+    put(L, address, memory->rallocx(*address, size, static_cast<int>(lua_tointeger(L, 4))));
     return 1;
 }
 
-// (memory, pointer to store the address in, pointer, size) -> whether it was moved, errno
+// (memory, object of a pointer that is moved, size) -> whether it was, errno
 int move_standard_block(lua_State *L) {
     const auto *memory = static_cast<const Memory *>(lua_touserdata(L, 1));
-    const auto size = static_cast<std::size_t>(luaL_checknumber(L, 4));
-    if (put(L, memory->realloc(*place(L, 3), size))) return 1;
+    void **address = address_in(L, 2);
+    if (put(L, address, memory->realloc(*address, static_cast<std::size_t>(luaL_checknumber(L, 3)))))
+        return 1;
     lua_pushnumber(L, errno);
     return 2;
 }
 
-// The functions' address, the last of native's `functions` on the stack.
+// A function of the table on top of the stack.
 template <class Function>
 void get(lua_State *L, const char *name, Function *function) {
     lua_getfield(L, -1, name);

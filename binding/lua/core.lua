@@ -186,7 +186,7 @@ function J.rallocx(ptr, size, flags)
     local moved = new(void_ptr, ptr)
     if band(flags, ALIGN) == 0 and c_xallocx(ptr, size, 0, flags) == c_nallocx(size, flags) then
         return moved -- in its place
-    elseif not move(memory, moved, moved, size, flags) then
+    elseif not move(memory, moved, size, flags) then
         return nil, ENOMEM
     end
     return moved
@@ -308,7 +308,7 @@ function J.bind_standard_api()
         end
         size = check_size("realloc", "size", size, 1)
         local moved = new(void_ptr, ptr)
-        local done, err = native.move_standard(memory, moved, moved, size)
+        local done, err = native.move_standard(memory, moved, size)
         if not done then
             return nil, err
         end
