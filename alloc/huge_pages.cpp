@@ -15,6 +15,10 @@
 #define MREMAP_DONTUNMAP 4
 #endif
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
 namespace jemalloc_lua {
 namespace {
 
@@ -42,6 +46,10 @@ void *find_room(std::size_t bytes) {
     munmap(room, more);
     const auto address = reinterpret_cast<std::uintptr_t>(room);
     return reinterpret_cast<void *>((address + huge_page - 1) & ~(huge_page - 1));
+}
+
+char *page_of(const void *address) {
+    return reinterpret_cast<char *>(reinterpret_cast<std::uintptr_t>(address) & ~(page_size() - 1));
 }
 
 void advise(void *ptr, std::size_t bytes, int advice) {
@@ -88,6 +96,20 @@ Moved move_pages(void *from, std::size_t old_bytes, void *to, std::size_t new_by
     std::memcpy(to, way, old_bytes);
     munmap(way, new_bytes);
     return how;
+}
+
+bool populate(void *ptr, std::size_t bytes) {
+    char *first = page_of(ptr);
+    const auto length = static_cast<std::size_t>(static_cast<char *>(ptr) + bytes - first);
+    return madvise(first, length, MADV_POPULATE_WRITE) == 0;
+}
+
+void populate_new(void *ptr, std::size_t bytes) {
+    if (bytes < page_size()) return;
+    const KeepErrno keep;
+    unsigned char is_mapped = 0;
+    const bool known = mincore(page_of(static_cast<char *>(ptr) + bytes - 1), page_size(), &is_mapped) == 0;
+    if (known && (is_mapped & 1) == 0) populate(ptr, bytes);
 }
 
 void refuse_huge_pages(void *ptr, std::size_t bytes) {

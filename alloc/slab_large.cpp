@@ -9,6 +9,7 @@
 // ranges stay mapped. Where the kernel refuses, the contents are copied.
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "memcheck.h"
@@ -40,6 +41,22 @@ int region_flags(const SlabHeap *heap, std::size_t size) {
 int new_region_flags(const SlabHeap *heap, std::size_t size) {
     const bool has_tables = is_huge(heap, size) && size >= huge_page;
     return heap->source.flags() | (has_tables ? je::align_flag(huge_page) : region_flags(heap, size));
+}
+
+// LuaJIT clears a table's parts as soon as it has them: arrays of 2^n + 1 values, hash parts of 2^n nodes.
+// Buffers and userdata, which may never be filled, have other sizes.
+bool is_table_part(std::size_t size) {
+    constexpr std::size_t value = 8;
+    constexpr std::size_t node = 24;
+    return std::has_single_bit(size - value) || (size % node == 0 && std::has_single_bit(size / node));
+}
+
+// How much of what a huge block gains is surely written next. Of a buffer that doubles since it is full, a
+// quarter is taken for that.
+std::size_t surely_written(std::size_t old_size, std::size_t new_size) {
+    const std::size_t gained = new_size - old_size;
+    if (is_table_part(new_size)) return gained;
+    return std::min(gained, old_size) / 4;
 }
 
 bool is_cached_size(const SlabHeap *heap, std::size_t size) {
@@ -161,6 +178,7 @@ void *grow_huge(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_t old
     if (how == Moved::nothing) std::memcpy(moved, ptr, old_size);
     if (heap->scrub && how != Moved::pages) explicit_bzero(ptr, old_size);
     if (how != Moved::nothing) heap->huge_pages.add_again(moved, new_bytes);  // a mapping that was not
+    populate_new(static_cast<char *>(moved) + old_size, surely_written(old_size, new_size));
     region_free(heap, ptr, old_size, old_bytes);
     return moved;
 }
@@ -273,7 +291,9 @@ bool stays(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_t new_size
     }
     if (!take(heap, bytes)) return nullptr;
     void *ptr = region_alloc(heap, size, bytes, bytes);
-    if (ptr != nullptr) heap->note_first(ptr, size);
+    if (ptr == nullptr) return nullptr;
+    heap->note_first(ptr, size);
+    if (is_huge(heap, size)) populate_new(ptr, surely_written(0, size));
     return ptr;
 }
 

@@ -27,12 +27,9 @@
 #include <new>
 #include <string_view>
 
+#include "huge_pages.h"
 #include "options.h"
 #include "watch.h"
-
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23
-#endif
 
 namespace jemalloc_lua::stats_file {
 namespace {
@@ -112,9 +109,8 @@ const char *not_replaceable(const char *path) {
 
 // Makes bytes [from, from + grow_bytes) exist, so that to write them does not fail. Kernels before 5.14 know
 // no way by the mapping: there the whole file is made to exist at once.
-bool populate(char *base, std::size_t from) {
-    const std::size_t length = std::min(grow_bytes, file_size - from);
-    return madvise(base + from, length, MADV_POPULATE_WRITE) == 0;
+bool make_exist(char *base, std::size_t from) {
+    return populate(base + from, std::min(grow_bytes, file_size - from));
 }
 
 // Maps a new file of this process with the contents of `model`, which may be null, and gives it its name.
@@ -148,7 +144,7 @@ Header *make_file(const Header *model) {
     }
     if (memory != MAP_FAILED) {
         auto *base = static_cast<char *>(memory);
-        while (exists < contents && populate(base, exists)) exists += grow_bytes;
+        while (exists < contents && make_exist(base, exists)) exists += grow_bytes;
         if (exists < contents && errno == EINVAL) {
             errno = posix_fallocate(file, 0, file_size);
             if (errno == 0) exists = file_size;
@@ -262,7 +258,7 @@ constexpr std::uint64_t next_head(std::uint64_t head, std::uint64_t number) {
 // Whether the file's bytes up to `end` exist, or can be made to.
 bool make_usable(std::size_t end) {
     for (std::size_t exists = usable; exists < end; exists = usable) {
-        if (!populate(reinterpret_cast<char *>(header), exists)) return false;
+        if (!make_exist(reinterpret_cast<char *>(header), exists)) return false;
         usable.compare_exchange_strong(exists, std::min(exists + grow_bytes, file_size));
     }
     return true;

@@ -1,10 +1,16 @@
-// thp:always: who has huge pages, and that nobody else gets them with memory that was given back.
+// thp:always: who has huge pages, and that nobody else gets them with memory that was given back. And which
+// pages of huge blocks are mapped ahead.
 
 #include <sys/mman.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <fstream>
 #include <string>
+#include <vector>
 
+#include "huge_pages.h"
 #include "support.h"
 
 namespace {
@@ -138,6 +144,69 @@ TEST(HugePagesByDefault, AreTheSystemsConcern) {
     const State one = test::state("front:slab");
     EXPECT_EQ("", run(one.get(), "t = {} for i = 1, 3e6 do t[i] = i end"));
     EXPECT_EQ(before, advised());
+}
+
+// Bytes of a block's pages that have memory.
+std::size_t mapped(const void *block, std::size_t size) {
+    const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+    const auto first = reinterpret_cast<std::uintptr_t>(block) & ~(page - 1);
+    std::vector<unsigned char> pages((reinterpret_cast<std::uintptr_t>(block) + size - first + page - 1) /
+                                     page);
+    EXPECT_EQ(0, mincore(reinterpret_cast<void *>(first), pages.size() * page, pages.data()));
+    return page * static_cast<std::size_t>(
+                      std::count_if(pages.begin(), pages.end(), [](auto each) { return (each & 1) != 0; }));
+}
+
+bool kernel_maps_ahead() {
+    void *memory = mmap(nullptr, huge_page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const bool can = jemalloc_lua::populate(memory, huge_page) && mapped(memory, huge_page) == huge_page;
+    munmap(memory, huge_page);
+    return can;
+}
+
+class MappedAhead : public testing::Test {
+  protected:
+    void SetUp() override {
+        if (!kernel_maps_ahead()) GTEST_SKIP() << "this kernel does not map pages ahead, or tell";
+    }
+
+    void *resize(void *block, std::size_t old_size, std::size_t new_size) {
+        return jemalloc_lua_heap_alloc(heap_.get())(heap_.get(), block, old_size, new_size);
+    }
+
+    const jemalloc_lua_options options_ = test::options("front:slab,arena:own");
+    const test::Heap heap_{jemalloc_lua_heap_create(&options_)};
+    void *first_ = resize(nullptr, 0, 64);  // the heap ends with it
+};
+
+TEST_F(MappedAhead, ArePartsOfTables) {
+    constexpr std::size_t hash = (1 << 18) * 24;
+    constexpr std::size_t half = (1 << 18) * 8 + 8;
+    constexpr std::size_t whole = (1 << 19) * 8 + 8;
+    void *nodes = resize(nullptr, 0, hash);
+    EXPECT_GE(mapped(nodes, hash), hash);
+    void *array = resize(nullptr, 0, half);
+    EXPECT_GE(mapped(array, half), half);
+    array = resize(array, half, whole);
+    EXPECT_GE(mapped(array, whole), whole);
+    resize(array, whole, 0);
+    resize(nodes, hash, 0);
+    resize(first_, 64, 0);
+}
+
+TEST_F(MappedAhead, IsNotWhatMayNeverBeWritten) {
+    constexpr std::size_t userdata = 32 * M + 40;
+    void *block = resize(nullptr, 0, userdata);
+    EXPECT_EQ(0u, mapped(block, userdata));
+    void *buffer = resize(nullptr, 0, 64 * M);
+    EXPECT_EQ(0u, mapped(buffer, 64 * M));
+    buffer = resize(buffer, 64 * M, 128 * M);
+    EXPECT_EQ(16 * M, mapped(buffer, 128 * M));
+    buffer = resize(buffer, 128 * M, 1024 * M);  // not because it was full
+    EXPECT_EQ(48 * M, mapped(buffer, 1024 * M));
+    resize(buffer, 1024 * M, 0);
+    resize(block, userdata, 0);
+    resize(first_, 64, 0);
 }
 
 }  // namespace
