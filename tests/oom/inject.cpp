@@ -58,7 +58,8 @@ bool refuses(Point point) {
 }
 
 void *given_to(void *ud, void *ptr, std::size_t old_size, std::size_t new_size, bool asks) {
-    if (asks && refuses(Point::request)) {
+    const bool meant = armed.size == 0 || (ptr == nullptr && new_size == armed.size);
+    if (asks && meant && refuses(Point::request)) {
         // As a heap that refuses knows that it did.
         if (ud != nullptr) static_cast<jemalloc_lua_heap *>(ud)->account.count_refusal();
         return nullptr;
@@ -71,7 +72,9 @@ void *refusing_alloc(void *ud, void *ptr, std::size_t old_size, std::size_t new_
     if (asks && !paused) ++lua_requests;
     void *given = given_to(ud, ptr, old_size, new_size, asks);
     const bool failed = asks && given == nullptr;
-    if (failed && failed_request != nullptr && *failed_request == 0) *failed_request = lua_requests;
+    if (failed && failed_request != nullptr && failed_request->number == 0) {
+        *failed_request = {lua_requests, ptr == nullptr ? new_size : 0};
+    }
     return given;
 }
 

@@ -5,6 +5,7 @@
 // library as it is released.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace oom {
@@ -23,6 +24,7 @@ struct Refusal {
     Point point = Point::none;
     std::uint64_t nth = 0;  // 1: the first request
     bool lasting = false;   // and all that follow
+    std::size_t size = 0;   // of Lua's requests only those for a new block of so many bytes; 0: of all
 };
 
 // Requests that compiled code makes are not refused, but the next one that it does not make is. For LuaJITs
@@ -34,9 +36,14 @@ void arm(Refusal refusal);
 // Back to normal. How many requests were refused since arm().
 std::uint64_t disarm();
 
-// Where the number of the first request of Lua's that got nothing is written at once, counted as
-// Point::request counts: for who comes after a crash. 0: there was none.
-inline std::uint64_t *failed_request = nullptr;
+// The first request of Lua's that got nothing.
+struct FailedRequest {
+    std::uint64_t number = 0;  // as Point::request counts; 0: there was none
+    std::size_t size = 0;      // of the new block; 0: it was a resize
+};
+
+// Where it is written at once: for who comes after a crash.
+inline FailedRequest *failed_request = nullptr;
 
 // Between the two nothing is refused, nor counted.
 void pause();

@@ -23,6 +23,7 @@
 
 namespace {
 
+using oom::FailedRequest;
 using oom::Point;
 using oom::Program;
 using oom::Refusal;
@@ -56,8 +57,8 @@ constexpr PointName points[] = {
 
 // In memory that a worker and its children share.
 struct Counts {
-    std::uint64_t n;               // of the trial under way
-    std::uint64_t failed_request;  // in it: see inject.h
+    std::uint64_t n;  // of the trial under way
+    FailedRequest failed_request;
     std::uint64_t refused;
     std::uint64_t leaks;
     std::uint64_t wrong;
@@ -85,30 +86,66 @@ void note(const Trial &trial, const PointName &point, Refusal refusal, const cha
                  refusal.lasting ? " and on" : "", what);
 }
 
+// How a trial on malloc() ends, in a child: its exit status is what `judge` makes of the outcome.
+template <class F>
+int status_on_malloc(const Trial &trial, Refusal refusal, F &&judge) {
+    const pid_t child = fork();
+    if (child == 0) {
+        limit_time();
+        oom::failed_request = nullptr;
+        _exit(judge(trial.on_malloc().run(refusal)));
+    }
+    int status = 0;
+    return child < 0 || waitpid(child, &status, 0) != child ? -1 : status;
+}
+
 // Whether LuaJIT does no better on malloc() with the same of its requests refused, or one close by: what is
-// on its stack, and what it compiles, differs with addresses and from run to run.
-bool is_luajits_own(const Trial &trial, const Counts *counts, bool lasting) {
-    if (counts->failed_request == 0) return false;
+// on its stack differs with addresses and from run to run.
+bool fails_close_by(const Trial &trial, std::uint64_t failed, bool lasting) {
     constexpr std::uint64_t around = 40;
+    const auto is_wrong = [](const Trial::Outcome &outcome) { return outcome.wrong.empty() ? 0 : 1; };
     for (std::uint64_t i = 0; i <= 2 * around; ++i) {  // n, n + 1, n - 1, n + 2 ...
-        const std::uint64_t n = counts->failed_request + (i % 2 == 1 ? (i + 1) / 2 : -(i / 2));
-        if (n == 0 || n > counts->failed_request + around) continue;
-        const pid_t child = fork();
-        if (child == 0) {
-            limit_time();
-            oom::failed_request = nullptr;
-            _exit(trial.on_malloc().run({Point::request, n, lasting}).wrong.empty() ? 0 : 1);
-        }
-        int status = 0;
-        if (child < 0 || waitpid(child, &status, 0) != child || status != 0) return true;
+        const std::uint64_t n = failed + (i % 2 == 1 ? (i + 1) / 2 : -(i / 2));
+        if (n == 0 || n > failed + around) continue;
+        if (status_on_malloc(trial, {Point::request, n, lasting}, is_wrong) != 0) return true;
     }
     return false;
+}
+
+// Whether LuaJIT makes the same wrong error on malloc() of a refusal of such a block. What the compiler is at
+// by then differs with addresses too, so it is made to begin sooner and later.
+bool compiler_fails(Trial trial, std::size_t size, bool lasting, const std::string &wrong) {
+    constexpr int last_hotloop = 60;
+    constexpr std::uint64_t most = 100;
+    constexpr int same = 1;
+    constexpr int none_refused = 2;
+    const auto compare = [&](const Trial::Outcome &outcome) {
+        if (outcome.wrong == wrong) return same;
+        return outcome.refused == 0 ? none_refused : 0;
+    };
+    for (trial.hotloop = 1; trial.hotloop <= last_hotloop; ++trial.hotloop) {
+        for (std::uint64_t n = 1; n <= most; ++n) {
+            const int status = status_on_malloc(trial, {Point::request, n, lasting, size}, compare);
+            if (WIFEXITED(status) && WEXITSTATUS(status) == same) return true;
+            if (WIFEXITED(status) && WEXITSTATUS(status) == none_refused) break;
+        }
+    }
+    return false;
+}
+
+// Whether LuaJIT alone is to blame. `wrong` is the error, "" for a crash.
+bool is_luajits_own(const Trial &trial, const FailedRequest &failed, bool lasting, const std::string &wrong) {
+    if (failed.number == 0) return false;
+    if (fails_close_by(trial, failed.number, lasting)) return true;
+    return trial.jit && failed.size != 0 && !wrong.empty() &&
+           compiler_fails(trial, failed.size, lasting, wrong);
 }
 
 void judge(const Trial &trial, const PointName &point, Refusal refusal, const Trial::Outcome &outcome,
            const Trial::Outcome &clean, Counts *counts) {
     counts->refused += outcome.refused;
-    if (!outcome.wrong.empty() && is_luajits_own(trial, counts, refusal.lasting)) {
+    if (!outcome.wrong.empty() &&
+        is_luajits_own(trial, counts->failed_request, refusal.lasting, outcome.wrong)) {
         ++counts->luajit;
     } else if (!outcome.wrong.empty()) {
         ++counts->wrong;
@@ -136,7 +173,7 @@ void go_through(const Trial &trial, const PointName &point, bool lasting, std::u
     for (;; counts->n += every) {
         limit_time();
         const Refusal refusal{point.point, counts->n, lasting};
-        counts->failed_request = 0;
+        counts->failed_request = {};
         const Trial::Outcome outcome = trial.run(refusal);
         if (outcome.refused == 0) break;
         judge(trial, point, refusal, outcome, clean, counts);
@@ -148,7 +185,7 @@ void go_through(const Trial &trial, const PointName &point, bool lasting, std::u
 void go_once(const Trial &trial, const PointName &point, bool lasting, Counts *counts) {
     limit_time();
     const Refusal refusal{point.point, counts->n, lasting};
-    counts->failed_request = 0;
+    counts->failed_request = {};
     Trial::Outcome outcome = trial.run(refusal);
     const Trial::Outcome clean = trial.run({});
     if (!clean.wrong.empty()) note(trial, point, {}, clean.wrong.c_str());
@@ -184,7 +221,7 @@ void isolate(const Trial &trial, const PointName &point, bool lasting, std::uint
             std::exit(2);
         }
         if (status != 0) ++counts->refused;
-        if (status != 0 && is_luajits_own(trial, counts, lasting)) {
+        if (status != 0 && is_luajits_own(trial, counts->failed_request, lasting, "")) {
             ++counts->luajit;
         } else if (status != 0) {
             ++counts->crashes;
@@ -321,9 +358,11 @@ int main(int argc, char **argv) {
         const Trial trial(*rows[0].program, *rows[0].setting, rows[0].jit);
         const Trial::Outcome clean = trial.run({});
         Counts counts{};
+        oom::failed_request = &counts.failed_request;
         for (const PointName &point : points) {
             if (!wanted(arguments.point, point.name)) continue;
             const Refusal refusal{point.point, arguments.at, arguments.lasting};
+            counts.failed_request = {};
             judge(trial, point, refusal, trial.run(refusal), clean, &counts);
         }
         return 0;

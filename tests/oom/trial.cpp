@@ -30,8 +30,8 @@ int run_all(lua_State *L) {
     luaL_openlibs(L);
     lua_pushcclosure(L, no_print, 0);
     lua_setglobal(L, "print");
-    // Loops are compiled at once, and so are the ways out of them.
-    static const std::string on = "jit.opt.start('hotloop=2', 'hotexit=1')";
+    // Loops are compiled at once as a rule, and so are the ways out of them.
+    const std::string on = "jit.opt.start('hotloop=" + std::to_string(trial.hotloop) + "', 'hotexit=1')";
     static const std::string off = "jit.off()";
     static const std::string open_ffi = "require('ffi')";
     if (trial.uses_ffi) {  // what LuaJIT can't bear: see luajit_faults.cpp

@@ -48,7 +48,8 @@ struct Trial {
     std::string argument;
     std::string conf;
     bool jit;
-    bool plain;  // on no heap of ours
+    int hotloop = 2;  // rounds of a loop before it is compiled
+    bool plain;       // on no heap of ours
     bool uses_ffi;
     jemalloc_lua_options options;
 };
