@@ -166,7 +166,8 @@ int main(int argc, char **argv) {
 
     Replay replay(trace);
     Floor floor(trace);
-    for (int round = 0; round <= rounds; ++round) {
+    // The first replay is the cold one; the second, beside the ballast, warms the heap.
+    for (int round = -1; round <= rounds; ++round) {
         for (Subject &subject : subjects) {
             bool served = true;
             const long faults = process_use().minor_faults;
@@ -177,12 +178,12 @@ int main(int argc, char **argv) {
                 std::fprintf(stderr, "replay: %s refused a request\n", subject.name.c_str());
                 return 1;
             }
-            if (round == 0) {
+            if (round < 0) {
                 subject.cold = ns;
                 subject.cold_faults = process_use().minor_faults - faults;
                 if (subject.heap != nullptr)
                     subject.ballast = std::make_unique<Ballast>(*subject.heap, trace.peak_bytes);
-            } else {
+            } else if (round > 0) {
                 subject.ns.push_back(ns);
                 subject.warm_faults += (process_use().minor_faults - faults) / rounds;
             }

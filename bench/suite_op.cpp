@@ -10,7 +10,14 @@
 namespace jemalloc_lua::bench {
 namespace {
 
-constexpr std::size_t batch = 4000;  // blocks alive at once
+constexpr std::size_t batch = 4000;  // blocks alive at once, at most
+
+// As many as stay in a core's own cache: what memory costs beyond is for traces and programs to tell, and
+// varies here with where the pages happen to lie.
+constexpr std::size_t batch_of(std::size_t size) {
+    constexpr std::size_t cached = std::size_t{512} << 10;
+    return std::min(batch, cached / size);
+}
 
 // malloc, then free at once.
 void pair(benchmark::State &state, const Allocator &allocator, std::size_t size) {
@@ -30,10 +37,10 @@ enum class Order { lifo, fifo, random };
 class Ballast {
   public:
     Ballast(Heap &heap, std::size_t size) : heap_(heap), size_(size) {
-        std::vector<void *> between(batch);
-        for (std::size_t i = 0; i < batch; ++i) {
+        std::vector<void *> between(batch_of(size));
+        for (void *&block : between) {
             blocks_.push_back(request());
-            between[i] = request();
+            block = request();
         }
         for (void *block : between) heap.request(block, size, 0);
     }
@@ -59,10 +66,11 @@ class Ballast {
 void batches(benchmark::State &state, const Allocator &allocator, std::size_t size, Order order) {
     const auto heap = allocator.make_heap();
     const Ballast ballast(*heap, size);
-    std::vector<std::size_t> places(batch);
-    for (std::size_t i = 0; i < batch; ++i) places[i] = order == Order::lifo ? batch - 1 - i : i;
+    const std::size_t count = batch_of(size);
+    std::vector<std::size_t> places(count);
+    for (std::size_t i = 0; i < count; ++i) places[i] = order == Order::lifo ? count - 1 - i : i;
     if (order == Order::random) std::shuffle(places.begin(), places.end(), std::mt19937(1));
-    std::vector<void *> blocks(batch);
+    std::vector<void *> blocks(count);
     for (auto _ : state) {
         for (void *&block : blocks) {
             block = heap->request(nullptr, 0, size);
@@ -73,7 +81,7 @@ void batches(benchmark::State &state, const Allocator &allocator, std::size_t si
             heap->request(blocks[place], size, 0);
         }
     }
-    state.SetItemsProcessed(static_cast<std::int64_t>(2 * batch) * state.iterations());
+    state.SetItemsProcessed(static_cast<std::int64_t>(2 * count) * state.iterations());
 }
 
 // As a garbage collector frees: objects of the sizes that LuaJIT asks for (strings, closures, upvalues,

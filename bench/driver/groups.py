@@ -35,14 +35,14 @@ def lua(found, names, allocators, rounds, build, quick, seldom):
     progress.end()
 
 
-def trace(found, names, allocators, rounds, build):
+def trace(found, names, allocators, rounds, build, processes):
     """Recordings of the workloads, replayed in warm heaps; times are per request. And what part of the program's
     time the built-in allocator takes, net of the floor: "share"."""
     progress = runs.Progress(len(names))
     for name in names:
-        halves = [replay(f"@{name}", allocators, part, build) for part in in_parts(rounds, 2)]
+        parts = [replay(f"@{name}", allocators, part, build) for part in in_parts(rounds, processes)]
         program = min(runs.run_lua("builtin", f"@{name}", build=build)["wall_s"] for _ in range(3))
-        for series in (series for half in halves for series in half["allocators"]):
+        for series in (series for part in parts for series in part["allocators"]):
             for ns in series["ns"]:
                 results.add(
                     found, "trace", name, series["name"],
@@ -51,7 +51,7 @@ def trace(found, names, allocators, rounds, build):
         case = found["trace"][name]
         if "builtin" in case:
             net = min(case["builtin"]["time"]) - min(case["floor"]["time"])
-            results.add(found, "trace", name, "builtin", share=net * halves[0]["requests"] / program)
+            results.add(found, "trace", name, "builtin", share=net * parts[0]["requests"] / program)
         progress.step(f"trace/{name}")
     progress.end()
 
@@ -63,19 +63,19 @@ def replay(recording, allocators, rounds, build=None):
 
 
 def in_parts(rounds, processes):
-    """The rounds of each of these processes: what differs from one to the next (where memory lies, above all) shows
-    as two halves that disagree."""
+    """The rounds of each of these processes: what differs from one to the next, where memory lies above all, is noise
+    as well."""
     return [part for i in range(processes) if (part := (rounds + processes - 1 - i) // processes) > 0]
 
 
-def google(found, pattern, allocators, repetitions, build, seldom=(), processes=2):
+def google(found, pattern, allocators, repetitions, build, seldom=(), processes=2, min_time=0.01):
     """Cases of the Google Benchmark suites, repeated and interleaved at random; of `seldom` in one process only."""
     for number, part in enumerate(in_parts(repetitions, processes)):
         names = [name for name in allocators if number == 0 or name not in seldom]
-        google_once(found, pattern, names, part, build)
+        google_once(found, pattern, names, part, build, min_time)
 
 
-def google_once(found, pattern, allocators, repetitions, build):
+def google_once(found, pattern, allocators, repetitions, build, min_time):
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "out.json"
         runs.call([
@@ -83,7 +83,7 @@ def google_once(found, pattern, allocators, repetitions, build):
             "--allocators=" + ";".join(allocators),
             f"--benchmark_filter={pattern}",
             f"--benchmark_repetitions={repetitions}",
-            "--benchmark_min_time=0.01",  # many short repetitions tell more than few long ones
+            f"--benchmark_min_time={min_time}",
             "--benchmark_enable_random_interleaving=true",
             f"--benchmark_out={output}",
             "--benchmark_out_format=json",

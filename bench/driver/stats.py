@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-NOISY = 0.05  # two halves that differ by more than this are not to be believed
+NOISY = 0.05  # a figure that may be so far off in a second run is not to be believed
 
 
 def quantile(samples, part):
@@ -23,6 +23,12 @@ def spread(samples):
     """The distance between the quartiles, in parts of the median."""
     middle = median(samples)
     return (quantile(samples, 0.75) - quantile(samples, 0.25)) / middle if middle > 0 else 0.0
+
+
+def notch(samples):
+    """Half the notch of a box plot, in parts of the median: where the notches of two series don't overlap, their
+    medians differ, at a confidence of 95 % (McGill, Tukey, Larsen: Variations of Box Plots, 1978)."""
+    return 1.57 * spread(samples) / math.sqrt(len(samples))
 
 
 def ratio(part, whole):
@@ -45,10 +51,11 @@ class Comparison:
     median: float  # ratio of the medians
     spread: float  # of the series itself
     disagreement: float  # how far the ratios of the first and of the second half of the rounds are apart
+    uncertainty: float  # how far the medians of the rounds' ratios of two such series may be apart
 
     @property
     def noisy(self):
-        return self.disagreement > NOISY
+        return max(self.disagreement, self.uncertainty) > NOISY
 
 
 def takes_part(number, turns, rounds):
@@ -76,4 +83,5 @@ def compare(samples, base):
         median=ratio(median(samples), median(base)),
         spread=spread(samples),
         disagreement=0.0 if high == low else ratio(high - low, low),
+        uncertainty=2 * notch([ratio(sample, of) for sample, of in zip(samples, base)]),
     )

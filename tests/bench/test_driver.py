@@ -31,13 +31,18 @@ class Statistics(unittest.TestCase):
         self.assertFalse(against.noisy)
 
     def test_halves_that_disagree_make_a_row_noisy(self):
-        self.assertTrue(stats.compare([1, 1, 1.2, 1.2], [1, 1, 1, 1]).noisy)
-        self.assertTrue(stats.compare([1, 1, 1, 1.2, 1.2], [1, 1, 1, 1, 1]).noisy)
-        self.assertFalse(stats.compare([1, 1, 1.04, 1.04], [1, 1, 1, 1]).noisy)
+        self.assertTrue(stats.compare([1] * 50 + [1.06] * 50, [1] * 100).noisy)
+        self.assertTrue(stats.compare([1] * 51 + [1.06] * 50, [1] * 101).noisy)
+        self.assertFalse(stats.compare([1] * 50 + [1.04] * 50, [1] * 100).noisy)
         self.assertFalse(stats.compare([1, 1, 2, 2], [2, 2, 4, 4]).noisy)  # the machine, not the ratio
 
+    def test_few_rounds_that_are_far_apart_make_a_row_noisy(self):
+        self.assertAlmostEqual(stats.notch([1, 2, 3, 4, 5]), 1.57 * 2 / 3 / 5**0.5)
+        self.assertTrue(stats.compare([0.95, 1, 1.05] * 2, [1] * 6).noisy)
+        self.assertFalse(stats.compare([0.95, 1, 1.05] * 20, [1] * 60).noisy)
+
     def test_one_round_is_never_called_noisy(self):
-        self.assertEqual(stats.compare([3], [2]).disagreement, 0)
+        self.assertFalse(stats.compare([3], [2]).noisy)
 
     def test_ratio_to_nothing(self):
         self.assertEqual(stats.ratio(0, 0), 1)
