@@ -13,6 +13,9 @@ using Options = jemalloc_lua_options;
 inline constexpr std::size_t min_slab = std::size_t{16} << 10;
 inline constexpr std::size_t max_slab = std::size_t{1} << 20;
 inline constexpr std::size_t max_small = 1024;
+// No closure is larger. After a refusal LuaJIT frees one that it could not finish as a smaller one, and what
+// is small by what it says must lie in a slab.
+inline constexpr std::size_t min_small = 528;
 
 // The built-in defaults with JEMALLOC_LUA_CONF over them. The variable is read once in a process; each bad
 // pair in it is reported on stderr then.

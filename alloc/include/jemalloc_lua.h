@@ -128,7 +128,7 @@ typedef struct jemalloc_lua_options {
     /* Slab: bytes of one slab; a power of two from 16K to 1M. Default: 32 KiB. */
     size_t slab;
 
-    /* Slab: the largest block in bytes that is carved from a slab; 64 to 1K, a multiple of 16.
+    /* Slab: the largest block in bytes that is carved from a slab; 528 to 1K, a multiple of 16.
      * Default: 1 KiB. */
     size_t small_max;
 

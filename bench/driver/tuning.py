@@ -18,7 +18,7 @@ SPACE = {
     "arena": ["own", "shared", "thread"],
     "tcache": ["none"],
     "slab": ["16K", "64K", "128K"],
-    "small_max": ["256", "512"],
+    "small_max": ["528", "768"],
     "nursery": ["64K", "256K"],
     "retain": ["25", "50", "200", "400"],
     "dirty_decay_ms": ["0", "1000", "-1"],

@@ -264,7 +264,7 @@ TEST_P(HardenDeathTest, FindsDamageDoneByAScript) {
 
 TEST(Harden, FindsNothingInAProgramThatIsRight) {
     for (const char *conf : {"harden:true,limit:32M", "harden:true,scrub:true",
-                             "harden:true,slab:16K,small_max:64", "harden:true,slab:1M,nursery:1M"}) {
+                             "harden:true,slab:16K,small_max:528", "harden:true,slab:1M,nursery:1M"}) {
         const test::State one = test::state(conf);
         EXPECT_EQ("", test::run(one.get(), R"(
             local t = {}

@@ -153,7 +153,7 @@ INSTANTIATE_TEST_SUITE_P(, RandomRequestsOnSlabs,
                          test::name_of);
 
 TEST_P(RandomRequestsOnSlabs, AreServedFromSmallOnesWithScrubbing) {
-    try_seeds("slab:16K,nursery:16K,small_max:272,huge_min:64K,retain:0,scrub:true");
+    try_seeds("slab:16K,nursery:16K,small_max:528,huge_min:64K,retain:0,scrub:true");
 }
 
 TEST_P(RandomRequestsOnSlabs, AreServedFromSmallOnesInALargeNursery) {

@@ -170,8 +170,8 @@ INSTANTIATE_TEST_SUITE_P(
                and_these(no_size, {"0", "8K", "2M", "24K", "33K", "32767", "1000000"})},
            Key{"small_max",
                "1K",
-               {{"64", "64"}, {"512", "512"}, {"1024", "1K"}},
-               and_these(no_size, {"0", "48", "63", "100", "1000", "1025", "2K"})},
+               {{"528", "528"}, {"768", "768"}, {"1024", "1K"}},
+               and_these(no_size, {"0", "512", "527", "540", "1000", "1025", "2K"})},
            Key{"huge_min",
                "256K",
                {{"64K", "64K"}, {"256K", "256K"}, {"1G", "1G"}},
@@ -197,7 +197,7 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(Parse, SetsEveryField) {
     const Options options = test::options(
         "front:checked,arena:thread,tcache:thread,arena_threshold:2M,limit:64M,soft_limit:32M,retain:50,"
-        "nursery:256K,slab:16K,small_max:512,huge_min:1M,dirty_decay_ms:5,muzzy_decay_ms:-1,thp:never,"
+        "nursery:256K,slab:16K,small_max:768,huge_min:1M,dirty_decay_ms:5,muzzy_decay_ms:-1,thp:never,"
         "scrub:true,harden:true");
     EXPECT_EQ(sizeof options, options.size);
     EXPECT_EQ(JEMALLOC_LUA_FRONT_CHECKED, options.front);
@@ -209,7 +209,7 @@ TEST(Parse, SetsEveryField) {
     EXPECT_EQ(50u, options.retain);
     EXPECT_EQ(256 * test::K, options.nursery);
     EXPECT_EQ(16 * test::K, options.slab);
-    EXPECT_EQ(512u, options.small_max);
+    EXPECT_EQ(768u, options.small_max);
     EXPECT_EQ(test::M, options.huge_min);
     EXPECT_EQ(5, options.dirty_decay_ms);
     EXPECT_EQ(-1, options.muzzy_decay_ms);
@@ -471,6 +471,7 @@ TEST(OutOfRange, IsRefusedByTheStruct) {
     EXPECT_TRUE(refused([](Options &o) { o.nursery = 0; }));
     EXPECT_TRUE(refused([](Options &o) { o.slab = 48 * test::K; }));
     EXPECT_TRUE(refused([](Options &o) { o.small_max = 2048; }));
+    EXPECT_TRUE(refused([](Options &o) { o.small_max = 512; }));
     EXPECT_TRUE(refused([](Options &o) { o.huge_min = 1; }));
     EXPECT_TRUE(refused([](Options &o) { o.dirty_decay_ms = -2; }));
     EXPECT_TRUE(refused([](Options &o) { o.muzzy_decay_ms = -2; }));

@@ -344,8 +344,8 @@ TEST_P(Fronts, RunWithEachOption) {
                              "slab:16K",
                              "slab:1M",
                              "nursery:16K,slab:1M",
-                             "small_max:64",
-                             "small_max:272",
+                             "small_max:528",
+                             "small_max:768",
                              "small_max:1008",
                              "huge_min:64K",
                              "huge_min:1G",
@@ -355,7 +355,7 @@ TEST_P(Fronts, RunWithEachOption) {
                              "thp:never",
                              "scrub:true",
                              "scrub:true,arena:own",
-                             "scrub:true,small_max:64,slab:16K,nursery:16K"}) {
+                             "scrub:true,small_max:528,slab:16K,nursery:16K"}) {
         const State one = test::state(conf(more));
         ASSERT_NE(nullptr, one) << more;
         EXPECT_EQ(result_of(one.get()), result_of(one.get())) << more;

@@ -78,7 +78,7 @@ jemalloc_lua_options some_options(const Head &head) {
     options.retain = pick(100u, 0u, 50u, 10000u);
     options.nursery = 16 * K * pick(4, 1, 2, 8);
     options.slab = 16 * K << pick(1, 0, 2, 4, 6);
-    options.small_max = K - 16 * number(61);
+    options.small_max = K - 16 * number(32);
     options.huge_min = 64 * K << pick(2, 0, 1, 4);
     options.scrub = pick(0, 1);
     options.harden = pick(0, 1);

@@ -25,7 +25,7 @@ void expect_closures_taken_back(const std::string &conf) {
         const std::size_t footprint = test::stats(one.get()).footprint;
         std::vector<void *> blocks(1000);
         for (void *&block : blocks) {
-            block = alloc(heap, nullptr, 0, 40 + 8 * 30);
+            block = alloc(heap, nullptr, 0, 40 + 8 * 60);
             ASSERT_NE(nullptr, block);
         }
         ASSERT_EQ(nullptr, alloc(heap, nullptr, 0, 8 * M));
@@ -47,6 +47,11 @@ void expect_closures_taken_back(const std::string &conf) {
 
 TEST_P(Refused, TakesBackAClosureThatLuaJITSaysIsSmallerThanItIs) {
     expect_closures_taken_back(conf("limit:4M"));
+}
+
+TEST(RefusedSmall, TakesBackAClosureThatLuaJITSaysIsSmallerThanItIs) {
+    expect_closures_taken_back("small_max:528,limit:4M");
+    expect_closures_taken_back("harden:true,small_max:528,limit:4M");
 }
 
 TEST(RefusedHardened, TakesBackAClosureThatLuaJITSaysIsSmallerThanItIs) {

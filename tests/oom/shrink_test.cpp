@@ -52,8 +52,8 @@ class Shrink : public testing::TestWithParam<const char *> {
 
 INSTANTIATE_TEST_SUITE_P(Fronts, Shrink,
                          testing::Values("", "scrub:true", "harden:true", "harden:true,scrub:true",
-                                         "small_max:64,nursery:16K", "huge_min:64K,arena:own", "front:direct",
-                                         "front:checked"));
+                                         "small_max:528,nursery:16K", "huge_min:64K,arena:own",
+                                         "front:direct", "front:checked"));
 
 std::size_t some_size(std::mt19937 &random) {
     const std::size_t most = std::size_t{16} << random() % 17;
