@@ -33,7 +33,7 @@ class Statistics(unittest.TestCase):
     def test_halves_that_disagree_make_a_row_noisy(self):
         self.assertTrue(stats.compare([1] * 50 + [1.06] * 50, [1] * 100).noisy)
         self.assertTrue(stats.compare([1] * 51 + [1.06] * 50, [1] * 101).noisy)
-        self.assertFalse(stats.compare([1] * 50 + [1.04] * 50, [1] * 100).noisy)
+        self.assertFalse(stats.compare([1] * 50 + [1.03] * 50, [1] * 100).noisy)
         self.assertFalse(stats.compare([1, 1, 2, 2], [2, 2, 4, 4]).noisy)  # the machine, not the ratio
 
     def test_few_rounds_that_are_far_apart_make_a_row_noisy(self):
