@@ -39,7 +39,7 @@ class Statistics(unittest.TestCase):
     def test_few_rounds_that_are_far_apart_make_a_row_noisy(self):
         self.assertAlmostEqual(stats.notch([1, 2, 3, 4, 5]), 1.57 * 2 / 3 / 5**0.5)
         self.assertTrue(stats.compare([0.95, 1, 1.05] * 2, [1] * 6).noisy)
-        self.assertFalse(stats.compare([0.95, 1, 1.05] * 20, [1] * 60).noisy)
+        self.assertFalse(stats.compare([0.95, 1, 1.05] * 40, [1] * 120).noisy)
 
     def test_one_round_is_never_called_noisy(self):
         self.assertFalse(stats.compare([3], [2]).noisy)
