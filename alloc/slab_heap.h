@@ -160,13 +160,14 @@ struct SlabHeap : Heap {
     alignas(64) std::array<Block *, class_count> free{};
     std::size_t small_max;
     std::uintptr_t slab_base;  // mask of the bits that slabs are aligned to
+    std::size_t slab_count = 0;
+    std::size_t early_frees = 0;  // frees of small blocks while there was no slab
 
     // Slabs.
     std::array<Slab *, class_count> current{};
     std::array<SlabList, class_count> partial{};
     SlabList full;
     SlabList empty;
-    std::size_t slab_count = 0;
     std::size_t empty_count = 0;
     // Of what was released, to tell what is taken again: jemalloc serves a request from what fits it, and is
     // at most 64 times larger (opt.lg_extent_max_active_fit).
@@ -266,6 +267,9 @@ inline void scrub_tail(void *ptr, std::size_t old_size, std::size_t new_size) {
 
 // slab_pages.cpp: the next block of a class when its list is empty; null when out of memory.
 void *refill(SlabHeap *heap, unsigned class_index);
+// So many frees of small blocks are counted at a time as long as a heap has no slab.
+inline constexpr std::size_t early_batch = 64;
+void *count_early(SlabHeap *heap);  // null
 // A slab's countdown has run out; `block` of `size` bytes was the last one freed. Null.
 void *slab_event(SlabHeap *heap, Slab *slab, Block *block, std::size_t size);
 // The next piece of the nursery gets its header.

@@ -297,6 +297,11 @@ void each_slab(SlabHeap *heap, F &&f) {
     return blocks;
 }
 
+[[gnu::noinline]] void *count_early(SlabHeap *heap) {
+    count_in_nursery(heap, early_batch);
+    return nullptr;
+}
+
 [[gnu::noinline]] JEMALLOC_LUA_TOUCHES_FREED void *slab_event(SlabHeap *heap, Slab *slab, Block *block,
                                                               std::size_t size) {
     switch (trusted(heap, slab)->state) {

@@ -322,6 +322,30 @@ TEST(Heap, LeavesErrnoAsItIsWhereTheKernelMovesNoPages) {
     alloc(heap.get(), behind, M, 0);
 }
 
+// A small state's blocks are all in its nursery, and the one that was freed last is the next of its class.
+TEST(Heap, OfASmallStateHandsOutWhatWasFreedLast) {
+    const test::State one = test::state("front:slab");
+    void *heap = nullptr;
+    const lua_Alloc alloc = lua_getallocf(one.get(), &heap);
+    for (int round = 0; round < 3; ++round) {
+        ASSERT_EQ(0u, test::stats(one.get()).slabs);
+        std::vector<void *> small(200);
+        for (void *&block : small) block = alloc(heap, nullptr, 0, 48);
+        for (void *block : small) {
+            alloc(heap, block, 48, 0);
+            ASSERT_EQ(block, alloc(heap, nullptr, 0, 40));
+        }
+        std::vector<void *> many(20000);  // in slabs
+        for (void *&block : many) block = alloc(heap, nullptr, 0, 48);
+        EXPECT_LT(0u, test::stats(one.get()).slabs);
+        many.insert(many.end(), small.begin(), small.end());
+        std::sort(many.begin(), many.end());
+        EXPECT_EQ(many.end(), std::adjacent_find(many.begin(), many.end()));
+        for (void *block : many) alloc(heap, block, 48, 0);
+        jemalloc_lua_trim(one.get());
+    }
+}
+
 // Where slabs are small, the nursery has room for blocks that are larger than the space between two headers.
 TEST(Heap, BlocksOfANurseryOfSmallSlabsStandClearOfItsHeaders) {
     const jemalloc_lua_options options = test::options("slab:16K,nursery:1M");
