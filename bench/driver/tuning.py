@@ -122,7 +122,7 @@ class Search:
                 stats.median([run["user_s"] + run["system_s"] for run in runs_of]) for runs_of in (series, base)
             )
             rows.append([
-                name, table.figure(wall.median, wall.noisy), table.percent(wall.spread),
+                name, table.figure(wall.median), table.percent(wall.spread),
                 f"{stats.ratio(cpu, base_cpu):.2f}", f"{to_builtin('peak_resident'):.2f}",
                 f"{to_builtin('resident_at_end'):.2f}", f"{stats.median([run['faults'] for run in series]):.0f}",
             ])
