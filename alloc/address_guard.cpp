@@ -6,6 +6,7 @@
 #include <cstddef>
 
 #include "options.h"
+#include "process_lock.h"
 
 namespace jemalloc_lua {
 namespace {
@@ -111,8 +112,8 @@ extent_hooks_t *make_hooks() {
 }  // namespace
 
 extent_hooks_t *guard_hooks() {
-    static extent_hooks_t *const hooks = make_hooks();
-    return hooks;
+    static constinit Once<extent_hooks_t *> hooks;
+    return hooks.get(make_hooks);
 }
 
 void lower_address_end(std::uintptr_t end) {

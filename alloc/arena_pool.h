@@ -5,7 +5,7 @@
 // small set of shared arenas, one per CPU, serves those that have none. Nothing here ever fails for want of
 // an arena: own_arena() says no, and the caller stays on a shared one.
 //
-// Any thread may call any of these; the lock is safe across fork().
+// Any thread may call any of these, under the process's lock.
 #pragma once
 
 #include <cstddef>

@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "jemalloc.h"
+#include "process_lock.h"
 
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
@@ -61,8 +62,8 @@ void advise(void *ptr, std::size_t bytes, int advice) {
 }  // namespace
 
 std::size_t page_size() {
-    static const auto size = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-    return size;
+    static constinit Once<std::size_t> size;
+    return size.get([] { return static_cast<std::size_t>(sysconf(_SC_PAGESIZE)); });
 }
 
 bool kernel_moves_pages() {

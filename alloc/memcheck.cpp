@@ -9,11 +9,8 @@ constexpr std::size_t red_zone = 16;
 
 // Other tools of Valgrind's answer no client request of memcheck's.
 bool running() {
-    static const bool answer = [] {
-        char byte = 0;
-        return VALGRIND_MAKE_MEM_DEFINED(&byte, 1) != 0;
-    }();
-    return answer;
+    char byte = 0;
+    return VALGRIND_MAKE_MEM_DEFINED(&byte, 1) != 0;
 }
 
 bool is_slab(const Heap *heap) {

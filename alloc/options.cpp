@@ -19,6 +19,7 @@
 #include <type_traits>
 
 #include "field.h"
+#include "process_lock.h"
 #include "text.h"
 
 namespace jemalloc_lua {
@@ -360,8 +361,8 @@ void report_on_stderr(const char *problem) {
 }
 
 const Environment &environment() {
-    static const Environment found = read_environment(std::getenv("JEMALLOC_LUA_CONF"), report_on_stderr);
-    return found;
+    static constinit Once<Environment> found;
+    return found.get([] { return read_environment(std::getenv("JEMALLOC_LUA_CONF"), report_on_stderr); });
 }
 
 }  // namespace

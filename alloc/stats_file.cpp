@@ -11,7 +11,6 @@
 #include "stats_file.h"
 
 #include <fcntl.h>
-#include <pthread.h>
 #include <sched.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
@@ -29,6 +28,7 @@
 
 #include "huge_pages.h"
 #include "options.h"
+#include "process_lock.h"
 #include "watch.h"
 
 namespace jemalloc_lua::stats_file {
@@ -237,7 +237,8 @@ bool start() {
     Header *made = make_file(nullptr);
     if (made == nullptr) return false;
     header = made;
-    pthread_atfork(nullptr, nullptr, in_child);
+    static constinit ForkHandler handler{nullptr, nullptr, in_child};
+    at_fork(&handler);
     return true;
 }
 
@@ -314,8 +315,8 @@ const char *program_name() {
 }
 
 void begin(Heap *heap) {
-    static const bool started = start();
-    if (!started) return;
+    static constinit Once<bool> started;
+    if (!started.get(start)) return;
     make_childs_file_if_due();
     ++header->made;
     Record *record = take_record();

@@ -23,8 +23,7 @@ const void *object_of(const void *address) {
 }
 
 bool in_shim(const void *address) {
-    static const void *const shim = object_of(reinterpret_cast<const void *>(&served));
-    return object_of(address) == shim;
+    return object_of(address) == object_of(reinterpret_cast<const void *>(&served));
 }
 
 // Finds symbols as the dynamic linker does for the caller: the global scope first (here from the shim
@@ -131,12 +130,14 @@ bool serve(const HostLua &lua) {
 const HostLua &host_lua() {
     const HostLua *now = served.load(std::memory_order_acquire);
     if (now != nullptr) return *now;
-    static const HostLua seen = [] {
-        HostLua lua = find_lua(reinterpret_cast<const void *>(&host_lua));
-        if (lua.is_luajit) lua.api = find_api(reinterpret_cast<const void *>(lua.lua_newstate));
-        return lua;
-    }();
-    return seen;
+    static std::atomic<const HostLua *> seen{nullptr};
+    now = seen.load(std::memory_order_acquire);
+    if (now != nullptr) return *now;
+    auto *made = new HostLua(find_lua(reinterpret_cast<const void *>(&host_lua)));
+    if (made->is_luajit) made->api = find_api(reinterpret_cast<const void *>(made->lua_newstate));
+    if (seen.compare_exchange_strong(now, made, std::memory_order_acq_rel)) return *made;
+    delete made;
+    return *now;
 }
 
 void tell(const char *text) {

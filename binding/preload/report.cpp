@@ -8,7 +8,6 @@
 
 #include "report.h"
 
-#include <pthread.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -24,6 +23,7 @@
 #include <string_view>
 #include <vector>
 
+#include "process_lock.h"
 #include "stats_file.h"
 #include "watch.h"
 
@@ -224,12 +224,13 @@ bool start() {
     if (settings.stats_print == 0 && settings.stats_signal == 0) return false;
     states = new (storage) Register;
     // A child of fork() has the states of its parent, but not those that had been closed before.
-    pthread_atfork([] { states->lock.lock(); }, unlock,
-                   [] {
-                       states->ended = 0;
-                       states->asked = false;
-                       states->lock.unlock();
-                   });
+    static constinit ForkHandler handler{[] { states->lock.lock(); }, unlock,
+                                         [] {
+                                             states->ended = 0;
+                                             states->asked = false;
+                                             states->lock.unlock();
+                                         }};
+    at_fork(&handler);
     for (Watched &front : fronts) {
         front.watched = *front.real;
         front.watched.destroy = destroy;
@@ -248,7 +249,8 @@ bool start() {
 }  // namespace
 
 void prepare_report() {
-    [[maybe_unused]] static const bool started = start();
+    static constinit Once<bool> started;
+    started.get(start);
 }
 
 }  // namespace jemalloc_lua

@@ -1,6 +1,6 @@
 /*
  * A host that makes states, forks, and goes on in both processes, as nginx does with its workers; and one
- * whose threads make states while it forks.
+ * whose threads make states while it forks, be they its first ones.
  *
  *     fork_host CONF    exits 0 if all went right in every process
  */
@@ -17,7 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { state_count = 8, fork_count = 20, thread_count = 3 };
+enum { state_count = 8, fork_count = 20, process_count = 100, thread_count = 3 };
 
 static jemalloc_lua_options options;
 static atomic_int stop;
@@ -144,6 +144,34 @@ static void test_fork_among_threads(void) {
     for (i = 0; i < thread_count; ++i) pthread_join(threads[i], NULL);
 }
 
+/*
+ * A process forks while its threads make their first states, and with them all that is made but once. It can
+ * be tried only once in a process, so many are started, each of which forks a little later than the last.
+ */
+static void test_fork_among_first_states(void) {
+    int i;
+    for (i = 0; i < process_count; ++i) {
+        const pid_t process = start();
+        if (process == 0) {
+            pthread_t threads[thread_count];
+            pid_t child;
+            int k;
+            for (k = 0; k < thread_count; ++k) {
+                if (pthread_create(&threads[k], NULL, make_states, NULL) != 0) fail("no thread");
+            }
+            usleep((useconds_t)(i * 20));
+            child = start();
+            if (child == 0) {
+                jemalloc_lua_close(open_interpreter());
+                _exit(0);
+            }
+            await(child);
+            _exit(0);
+        }
+        await(process);
+    }
+}
+
 /* A child of a child. */
 static void test_generations(int depth) {
     lua_State *L = open_state();
@@ -173,6 +201,7 @@ int main(int argc, char **argv) {
         fprintf(stderr, "fork_host: %s\n", message);
         return 2;
     }
+    test_fork_among_first_states();
     test_states_before_fork();
     test_generations(4);
     test_fork_among_threads();

@@ -1,0 +1,53 @@
+#include "process_lock.h"
+
+#include <pthread.h>
+
+#include "jemalloc.h"
+
+namespace jemalloc_lua {
+namespace {
+
+ForkHandler *handlers = nullptr;  // the last one added
+
+void call_in_order_of_addition(const ForkHandler *handler, void (*ForkHandler::*function)()) {
+    if (handler == nullptr) return;
+    call_in_order_of_addition(handler->next, function);
+    if (handler->*function != nullptr) (handler->*function)();
+}
+
+void before_fork() {
+    process_lock.lock();
+    for (const ForkHandler *handler = handlers; handler != nullptr; handler = handler->next) {
+        if (handler->before != nullptr) handler->before();
+    }
+}
+
+void in_parent() {
+    call_in_order_of_addition(handlers, &ForkHandler::in_parent);
+    process_lock.unlock();
+}
+
+// A recursive lock is held by a thread's id, and the child's thread has another: it is made anew instead.
+void in_child() {
+    new (&process_lock) std::recursive_mutex;
+    call_in_order_of_addition(handlers, &ForkHandler::in_child);
+}
+
+// jemalloc's own handlers must be there first, so that its locks are taken after this one: it registers them
+// as it starts, which any call makes it do.
+[[gnu::constructor]] void register_handlers() {
+    je::read<bool>("config.debug");
+    pthread_atfork(before_fork, in_parent, in_child);
+}
+
+}  // namespace
+
+std::recursive_mutex process_lock;
+
+void at_fork(ForkHandler *handler) {
+    const std::lock_guard guard(process_lock);
+    handler->next = handlers;
+    handlers = handler;
+}
+
+}  // namespace jemalloc_lua
