@@ -37,9 +37,13 @@ int region_flags(const SlabHeap *heap, std::size_t size) {
     return is_huge(heap, size) ? je::align_flag(page_size()) : 0;
 }
 
-// Where a page table maps nothing else, the kernel moves it as a whole: 512 pages at the price of one.
-int new_region_flags(const SlabHeap *heap, std::size_t size) {
-    const bool has_tables = is_huge(heap, size) && size >= huge_page;
+// Where a page table maps nothing else, the kernel moves it as a whole: 512 pages at the price of one. Only
+// what has grown once is aligned for that. jemalloc seldom finds an aligned range in what was freed, even
+// where there are many (eset_fit_alignment() in jemalloc 5.3 looks at one of each size), and takes fresh
+// memory.
+int new_region_flags(const SlabHeap *heap, std::size_t size, bool grows) {
+    const bool has_tables =
+        is_huge(heap, size) && size >= huge_page && (grows || wants_huge_pages(heap, size));
     return heap->source.flags() | (has_tables ? je::align_flag(huge_page) : region_flags(heap, size));
 }
 
@@ -120,14 +124,15 @@ bool must_purge_for(const SlabHeap *heap, std::size_t bytes) {
     return heap->released >= huge_page && bytes > heap->released && heap->source.owns_arena();
 }
 
-// A region from jemalloc. `counted` of its bytes have been counted, and are no more when it returns null.
-void *region_alloc(SlabHeap *heap, std::size_t size, std::size_t bytes, std::size_t counted) {
+// A region from jemalloc, for a block that is new or grows. `counted` of its bytes have been counted, and are
+// no more when it returns null.
+void *region_alloc(SlabHeap *heap, std::size_t size, std::size_t bytes, std::size_t counted, bool grows) {
     if (heap->harden && !reserve_entry(heap)) {
         heap->account.take_back(counted);
         return nullptr;
     }
     if (must_purge_for(heap, bytes)) purge(heap);
-    const int flags = new_region_flags(heap, size);
+    const int flags = new_region_flags(heap, size, grows);
     void *ptr = je::mallocx(bytes, flags);
     if (ptr == nullptr) {
         heap->account.take_back(counted);
@@ -172,7 +177,7 @@ void *grow_huge(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_t old
     const std::size_t new_bytes = je::size_class(new_size);
     // No page is held twice, so only the difference counts.
     if (!take(heap, new_bytes - old_bytes)) return nullptr;
-    void *moved = region_alloc(heap, new_size, new_bytes, new_bytes - old_bytes);
+    void *moved = region_alloc(heap, new_size, new_bytes, new_bytes - old_bytes, true);
     if (moved == nullptr) return nullptr;
     const Moved how = move_pages(ptr, old_bytes, moved, new_bytes);
     if (how == Moved::nothing) std::memcpy(moved, ptr, old_size);
@@ -290,7 +295,7 @@ bool stays(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_t new_size
         }
     }
     if (!take(heap, bytes)) return nullptr;
-    void *ptr = region_alloc(heap, size, bytes, bytes);
+    void *ptr = region_alloc(heap, size, bytes, bytes, false);
     if (ptr == nullptr) return nullptr;
     heap->note_first(ptr, size);
     if (is_huge(heap, size)) populate_new(ptr, surely_written(0, size));
