@@ -13,6 +13,7 @@
 #include "jemalloc.h"
 #include "jemalloc_lua.h"
 #include "process_lock.h"
+#include "provider.h"
 
 namespace jemalloc_lua {
 namespace {
@@ -107,6 +108,8 @@ Shared *find_shared(unsigned index) {
     return nullptr;
 }
 
+// Under the process's lock: jemalloc's own handler before fork() would miss the locks of an arena that
+// another thread is making (jemalloc_prefork() counts them before it holds those that making one takes).
 std::optional<unsigned> create_arena() {
     unsigned index = 0;
     std::size_t size = sizeof index;
@@ -123,6 +126,12 @@ void set_decay(unsigned index, std::intptr_t dirty_ms, std::intptr_t muzzy_ms) {
     };
     dirty_decay_ms.write(index, or_default(dirty_ms, "arenas.dirty_decay_ms"));
     muzzy_decay_ms.write(index, or_default(muzzy_ms, "arenas.muzzy_decay_ms"));
+}
+
+// Whether this jemalloc is no one else's. Its arena 0 is there from the start, then, with hardly anything in
+// it.
+bool is_private() {
+    return je::prefix[0] != '\0';
 }
 
 // All arenas' statistics, as they are now.
@@ -145,6 +154,10 @@ unsigned shared_arena() {
     if (p.shared_wanted == 0) {
         p.shared_wanted =
             static_cast<unsigned>(std::clamp<long>(sysconf(_SC_NPROCESSORS_ONLN), 1, max_shared));
+    }
+    if (p.shared_count == 0 && is_private() && guard_hooks() == nullptr) {
+        p.shared[p.shared_count++] = {0, 0, 0};
+        return 0;
     }
     if (p.shared_count < p.shared_wanted) {
         if (const auto index = create_arena()) {
@@ -182,13 +195,12 @@ std::optional<unsigned> own_arena(std::intptr_t dirty_decay_ms, std::intptr_t mu
     bool fresh = false;
     {
         const std::lock_guard guard(process_lock);
-        if (pool.idle_count > 0) index = pool.idle[--pool.idle_count];
-    }
-    if (!index) {
-        index = create_arena();
-        fresh = true;
-        const std::lock_guard guard(process_lock);
-        if (index) pool.owned.set(*index);
+        if (pool.idle_count > 0) {
+            index = pool.idle[--pool.idle_count];
+        } else if ((index = create_arena())) {
+            fresh = true;
+            pool.owned.set(*index);
+        }
     }
     const bool plain =
         dirty_decay_ms == JEMALLOC_LUA_DECAY_DEFAULT && muzzy_decay_ms == JEMALLOC_LUA_DECAY_DEFAULT;

@@ -2,8 +2,9 @@
 //
 // jemalloc has some 4,090 arenas and as many explicit tcaches, never frees an arena, and needs 100 us to
 // make one. So arenas that were a heap's own are emptied (arena.<i>.reset) and kept for the next heap, and a
-// small set of shared arenas, one per CPU, serves those that have none. Nothing here ever fails for want of
-// an arena: own_arena() says no, and the caller stays on a shared one.
+// small set of shared arenas, one per CPU, serves those that have none; the first of them is jemalloc's arena
+// 0 where this jemalloc is no one else's, so that a process with one small state makes none. Nothing here
+// ever fails for want of an arena: own_arena() says no, and the caller stays on a shared one.
 //
 // Any thread may call any of these, under the process's lock.
 #pragma once

@@ -34,9 +34,10 @@ void in_child() {
 }
 
 // jemalloc's own handlers must be there first, so that its locks are taken after this one: it registers them
-// as it starts, which any call makes it do.
+// as it starts, which this call makes it do. It is cheap, as not every process that loads this makes a state,
+// and "pure": one whose result is not needed is none.
 [[gnu::constructor]] void register_handlers() {
-    je::read<bool>("config.debug");
+    [[maybe_unused]] volatile const std::size_t needed = je::nallocx(1, 0);
     pthread_atfork(before_fork, in_parent, in_child);
 }
 
