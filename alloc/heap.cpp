@@ -27,6 +27,12 @@ constexpr std::size_t min_push_step = std::size_t{64} << 10;
 // limit before.
 constexpr std::size_t min_room = std::size_t{256} << 10;
 
+// Heaps whose blocks are regions leave gaps between them, which in a shared arena can't be counted.
+constexpr std::size_t max_region_threshold = std::size_t{1} << 20;
+
+// What may lie unused where a heap was before it took an arena of its own.
+constexpr std::size_t behind_step = std::size_t{512} << 10;
+
 }  // namespace
 
 void Account::set_limits(std::size_t limit, std::size_t soft_limit) {
@@ -154,7 +160,8 @@ Source::Source(const Options &options, bool with_tcache, unsigned home)
             fallbacks_ |= JEMALLOC_LUA_FALLBACK_ARENA;
             break;
         case JEMALLOC_LUA_ARENA_AUTO:
-            threshold_ = options.arena_threshold;
+            threshold_ = with_tcache ? std::min(options.arena_threshold, max_region_threshold)
+                                     : options.arena_threshold;
             break;
         case JEMALLOC_LUA_ARENA_SHARED:
             break;
@@ -191,16 +198,27 @@ std::size_t Source::trim() const {
     return before > after ? before - after : 0;
 }
 
-void Source::leave_shared(std::size_t footprint) {
+[[gnu::noinline]] bool Source::leave_shared(std::size_t footprint) {
     threshold_ = SIZE_MAX;
-    if (const auto index = own_arena(dirty_decay_ms_, muzzy_decay_ms_)) {
-        arena_ = *index;
-        own_ = true;
-        left_behind_ = footprint;
-        set_flags();
-    } else {
+    const auto index = own_arena(dirty_decay_ms_, muzzy_decay_ms_);
+    if (!index) {
         fallbacks_ |= JEMALLOC_LUA_FALLBACK_ARENA;
+        return false;
     }
+    arena_ = *index;
+    own_ = true;
+    left_behind_ = footprint;
+    set_flags();
+    purge_arena(home_);
+    return true;
+}
+
+void Source::give_behind(std::size_t bytes) {
+    left_behind_ -= std::min(left_behind_, bytes);
+    behind_unused_ += bytes;
+    if (behind_unused_ < behind_step) return;
+    behind_unused_ = 0;
+    purge_arena(home_);
 }
 
 void Source::set_flags() {

@@ -191,8 +191,9 @@ class Account {
 // The arena and tcache that a heap allocates from, and the flags that name them.
 class Source {
   public:
-    // Takes what the options ask for, or falls back; never fails. `home` is the arena of the heap's header;
-    // its other memory comes from there too, as long as it has no arena of its own.
+    // Takes what the options ask for, or falls back; never fails. `with_tcache`: for a heap whose blocks are
+    // regions. `home` is the arena of the heap's header; its other memory comes from there too, as long as it
+    // has no arena of its own.
     Source(const Options &options, bool with_tcache, unsigned home);
     Source(const Source &) = delete;
     Source &operator=(const Source &) = delete;
@@ -202,15 +203,16 @@ class Source {
     int flags() const { return alloc_flags_; }
     int free_flags() const { return free_flags_; }
 
-    // arena:auto: takes an arena of its own once the footprint has passed the threshold.
-    void grow(std::size_t footprint) {
-        if (footprint > threshold_) [[unlikely]]
-            leave_shared(footprint);
-    }
+    // arena:auto: takes an arena of its own once the footprint has passed the threshold. True: that was now,
+    // and what was unused where it began went to the system.
+    bool grow(std::size_t footprint) { return footprint > threshold_ && leave_shared(footprint); }
+    // So many bytes were freed there since, which this heap will not take again.
+    void give_behind(std::size_t bytes);
 
     bool owns_arena() const { return own_; }
     // Whether it may still come to own one.
     bool may_leave() const { return threshold_ != SIZE_MAX; }
+    bool may_own() const { return own_ || may_leave(); }
     unsigned home() const { return home_; }
     // What of a footprint lies there.
     std::size_t part_at_home(std::size_t footprint) const {
@@ -232,13 +234,14 @@ class Source {
     std::size_t trim() const;
 
   private:
-    void leave_shared(std::size_t footprint);
+    bool leave_shared(std::size_t footprint);
     void set_flags();
 
     int alloc_flags_ = 0;
     int free_flags_ = 0;
     std::size_t threshold_ = SIZE_MAX;
-    std::size_t left_behind_ = 0;  // bytes at home when the own arena was taken
+    std::size_t left_behind_ = 0;    // bytes at home since the own arena was taken
+    std::size_t behind_unused_ = 0;  // bytes freed there since it was last purged
     unsigned home_;
     unsigned arena_;
     unsigned tcache_ = 0;

@@ -82,7 +82,7 @@ constexpr Spec table[] = {
      "the jemalloc arena that memory comes from"},
     {"tcache", Kind::choice, FIELD(tcache), JEMALLOC_LUA_TCACHE_OWN, 0, 2, tcache_words,
      "own, none or thread (thread only with arena:thread)", "thread cache of front:direct"},
-    {"arena_threshold", Kind::size, FIELD(arena_threshold), M, 0, max_size, nullptr, "bytes, such as 1M",
+    {"arena_threshold", Kind::size, FIELD(arena_threshold), 4 * M, 0, max_size, nullptr, "bytes, such as 4M",
      "arena:auto takes an arena of its own above this footprint"},
     {"limit", Kind::size, FIELD(limit), 0, 0, max_size, nullptr, "bytes, such as 64M (0: none)",
      "hard limit of the footprint"},

@@ -21,9 +21,9 @@ void Registry::insert(std::uintptr_t key, std::uintptr_t value) {
 }
 
 // Closes the gap: what follows without one moves up, unless it would leave its place for one before it.
-void Registry::erase(std::uintptr_t key) {
+bool Registry::erase(std::uintptr_t key) {
     Entry *entry = find(key);
-    if (entry == nullptr) return;
+    if (entry == nullptr) return false;
     --count_;
     auto gap = static_cast<std::size_t>(entry - entries_);
     for (std::size_t at = (gap + 1) & mask_; entries_[at].key != 0; at = (at + 1) & mask_) {
@@ -33,6 +33,7 @@ void Registry::erase(std::uintptr_t key) {
         gap = at;
     }
     entries_[gap] = {};
+    return true;
 }
 
 }  // namespace jemalloc_lua

@@ -32,8 +32,8 @@ class Registry {
     // Moves all to another table, zeroed, of a power of two of entries.
     void move_to(Entry *table, std::size_t capacity);
     void insert(std::uintptr_t key, std::uintptr_t value);
-    // Nothing where it is not known.
-    void erase(std::uintptr_t key);
+    // Whether it was known.
+    bool erase(std::uintptr_t key);
 
   private:
     std::size_t place(std::uintptr_t key) const {

@@ -116,7 +116,7 @@ void *slab_alloc(void *ud, void *ptr, std::size_t old_size, std::size_t new_size
 
 // Whether nothing is lost of what is not freed block by block.
 bool goes_as_a_whole(const SlabHeap *heap) {
-    return heap->source.owns_arena() && heap->knows_home_blocks;
+    return heap->source.may_own() && heap->knows_home_blocks;
 }
 
 // The state is closing: its slabs go as a whole, so small blocks need not be freed, and objects not visited.

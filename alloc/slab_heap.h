@@ -118,6 +118,7 @@ struct alignas(64) Slab {
     std::uint32_t floor = 0;      // ... and of its start
     std::uint8_t class_index = 0;
     SlabState state = SlabState::nursery;
+    bool at_home = false;  // on the shared arena of a heap that may leave it, or has
     Slab *next = nullptr;
     Slab *prev = nullptr;
 
@@ -199,7 +200,9 @@ struct SlabHeap : Heap {
     Registry home_blocks;
     bool knows_home_blocks;
 
-    void give(std::size_t bytes) {
+    // Bytes went back to jemalloc; `at_home`: where a heap with an arena of its own takes none from any more.
+    void give(std::size_t bytes, bool at_home) {
+        if (at_home && source.owns_arena()) return source.give_behind(bytes);
         released += bytes;
         if (bytes > largest_released) largest_released = bytes;
     }
@@ -280,6 +283,8 @@ void *nursery_bump(SlabHeap *heap, std::size_t size);
 void retain_some(SlabHeap *heap);
 // Returns the arena's unused pages to the system.
 void purge(SlabHeap *heap);
+// The footprint has grown: the heap may take an arena of its own.
+void grow(SlabHeap *heap);
 // Empties caches, so that a request that does not fit the limit may fit after all.
 void reclaim(SlabHeap *heap);
 std::size_t slab_trim(SlabHeap *heap);

@@ -77,8 +77,9 @@ std::size_t held(const SlabHeap *heap, const void *ptr, std::size_t size) {
 // ---- Large blocks on the shared arena
 //
 // A heap on arena:auto begins there, and what lies there goes block by block, whereas an arena of its own is
-// emptied as a whole. So that a state can be closed without a visit to each object (sweep_cut.h), they are
-// listed; that ends when the heap has left, at 1 MiB as a rule.
+// emptied as a whole. So that a state can be closed without a visit to each object (sweep_cut.h), and what is
+// freed there later is told apart (Source::give_behind()), they are listed; that ends when the heap has left,
+// at 4 MiB as a rule.
 
 constexpr std::size_t min_home_blocks = 32;  // entries of the list
 
@@ -112,8 +113,9 @@ void enter_home_block(SlabHeap *heap, const void *ptr) {
     if (heap->knows_home_blocks) heap->home_blocks.insert(reinterpret_cast<std::uintptr_t>(ptr), 1);
 }
 
-void forget_home_block(SlabHeap *heap, const void *ptr) {
-    if (heap->home_blocks.count() > 0) heap->home_blocks.erase(reinterpret_cast<std::uintptr_t>(ptr));
+// Whether it was one.
+bool forget_home_block(SlabHeap *heap, const void *ptr) {
+    return heap->home_blocks.count() > 0 && heap->home_blocks.erase(reinterpret_cast<std::uintptr_t>(ptr));
 }
 
 // ---- Regions
@@ -121,7 +123,7 @@ void forget_home_block(SlabHeap *heap, const void *ptr) {
 // A block that is larger than all that was given back since the last purge finds no room there, and would
 // come on top of it. Where such a block comes and goes, it was among what was given back.
 bool must_purge_for(const SlabHeap *heap, std::size_t bytes) {
-    return heap->released >= huge_page && bytes > heap->released && heap->source.owns_arena();
+    return heap->released >= huge_page && bytes > heap->released && heap->source.may_own();
 }
 
 // A region from jemalloc, for a block that is new or grows. `counted` of its bytes have been counted, and are
@@ -149,7 +151,7 @@ void *region_alloc(SlabHeap *heap, std::size_t size, std::size_t bytes, std::siz
     ++heap->large_blocks;
     heap->large_bytes += bytes;
     heap->reuse(bytes);
-    heap->source.grow(heap->account.own_footprint());
+    grow(heap);
     if (heap->thp == JEMALLOC_LUA_THP_NEVER && is_huge(heap, size)) refuse_huge_pages(ptr, bytes);
     if (wants_huge_pages(heap, size)) heap->huge_pages.add(ptr, bytes);
     return ptr;
@@ -158,13 +160,13 @@ void *region_alloc(SlabHeap *heap, std::size_t size, std::size_t bytes, std::siz
 // Its bytes stay counted.
 void region_free(SlabHeap *heap, void *ptr, std::size_t size, std::size_t bytes) {
     if (heap->harden) forget_large(heap, ptr);
-    forget_home_block(heap, ptr);
+    const bool at_home = forget_home_block(heap, ptr);
     heap->huge_pages.withdraw(ptr, bytes);
     memcheck::forget(ptr, bytes);
     je::sdallocx(ptr, bytes, je::no_tcache_flag | region_flags(heap, size));
     --heap->large_blocks;
     heap->large_bytes -= bytes;
-    heap->give(bytes);
+    heap->give(bytes, at_home);
 }
 
 bool room_in_cache(const SlabHeap *heap, std::size_t bytes) {
@@ -390,14 +392,14 @@ JEMALLOC_LUA_TOUCHES_FREED void flush_cached(SlabHeap *heap) {
                 continue;
             }
             if (heap->harden) forget_large(heap, block);
-            forget_home_block(heap, block);
+            const bool at_home = forget_home_block(heap, block);
             const std::size_t bytes = je::sallocx(block, 0);
             unpoison(block, bytes);
             memcheck::forget(block, bytes);
             je::sdallocx(block, bytes, je::no_tcache_flag);
             heap->cached_bytes -= bytes;
             heap->account.give(bytes);
-            heap->give(bytes);
+            heap->give(bytes, at_home);
         }
         heap->cached[i] = kept;
     }

@@ -115,8 +115,9 @@ Slab *new_slab(SlabHeap *heap) {
     }
     ++heap->slab_count;
     heap->reuse(size);
-    heap->source.grow(heap->account.own_footprint());
     Slab *slab = new (slab_at(heap, reinterpret_cast<std::uintptr_t>(memory))) Slab;
+    slab->at_home = heap->source.may_leave();
+    grow(heap);
     if (heap->harden) enter_slab(heap, slab);
     return slab;
 }
@@ -124,6 +125,7 @@ Slab *new_slab(SlabHeap *heap) {
 void release_slab(SlabHeap *heap, Slab *slab) {
     const std::size_t size = heap->slab_size();
     void *memory = reinterpret_cast<void *>(base_of(heap, slab));
+    const bool at_home = slab->at_home;
     if (heap->harden) forget_slab(heap, slab);
     unpoison(memory, size);
     memcheck::forget(memory, size);
@@ -131,7 +133,7 @@ void release_slab(SlabHeap *heap, Slab *slab) {
     je::sdallocx(memory, size, je::align_flag(size) | je::no_tcache_flag);
     --heap->slab_count;
     heap->account.give(size);
-    heap->give(size);
+    heap->give(size, at_home);
 }
 
 void release_empty(SlabHeap *heap) {
@@ -380,11 +382,19 @@ void *nursery_bump(SlabHeap *heap, std::size_t size) {
 
 // ---- Giving back
 
-void purge(SlabHeap *heap) {
-    heap->source.purge();
+void count_purged(SlabHeap *heap) {
     heap->purged += heap->released;
     heap->released = 0;
     heap->largest_released = 0;
+}
+
+void purge(SlabHeap *heap) {
+    heap->source.purge();
+    count_purged(heap);
+}
+
+void grow(SlabHeap *heap) {
+    if (heap->source.grow(heap->account.own_footprint())) count_purged(heap);
 }
 
 bool take(SlabHeap *heap, std::size_t bytes) {
@@ -408,7 +418,7 @@ void retain_some(SlabHeap *heap) {
         const std::size_t live = heap->account.own_footprint() - idle;
         const std::size_t budget = std::max(live / 100 * heap->retain, min_retained);
         if (idle <= budget) {
-            if (heap->released > budget - idle + purge_step && heap->source.owns_arena()) purge(heap);
+            if (heap->released > budget - idle + purge_step && heap->source.may_own()) purge(heap);
             return;
         }
         if (heap->empty_count > 0) {

@@ -236,7 +236,7 @@ void jemalloc_lua_close(lua_State *L) {
         lua_getallocf(L, nullptr) == heap->front->alloc) {
         lua_setallocf(L, heap->front->closing, heap);
         lua_State *state = heap->account.state();
-        if (heap->source.owns_arena() && !heap->scrub && state != nullptr) {
+        if (heap->source.may_own() && !heap->scrub && state != nullptr) {
             heap->sweep_cut.prepare(state, heap->state_block, heap->state_block_size);
         }
     }

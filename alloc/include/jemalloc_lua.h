@@ -105,7 +105,8 @@ typedef struct jemalloc_lua_options {
     /* enum jemalloc_lua_tcache. Default: own. */
     int tcache;
 
-    /* arena:auto: footprint in bytes above which a heap takes an arena of its own. Default: 1 MiB. */
+    /* arena:auto: footprint in bytes above which a heap takes an arena of its own. Default: 4 MiB; direct and
+     * checked heaps take one at 1 MiB at the latest. */
     size_t arena_threshold;
 
     /* Hard limit of the footprint in bytes; 0 means none. A request that would pass it is refused, which

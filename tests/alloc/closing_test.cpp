@@ -142,6 +142,21 @@ TEST_P(Closing, GivesBackAllThatLuaCloseDoes) {
     EXPECT_EQ(code, code_mappings()) << "code of traces or of callbacks is left mapped";
 }
 
+// On arena:auto, one that has not left the shared arena.
+TEST_P(Closing, GivesBackAllOfASmallState) {
+    const auto cycle = [&] {
+        lua_State *L = state().release();
+        EXPECT_EQ("", run(L,
+                          "kept = {} for i = 1, 40 do kept[i] = { ('x'):rep(600 * i) .. i, {}, {} }"
+                          " for j = 1, 10 * i do kept[i][2][j] = { j } kept[i][3]['k' .. j] = j end end"));
+        jemalloc_lua_close(L);
+    };
+    for (int i = 0; i < 3; ++i) cycle();
+    const std::size_t bytes = test::jemalloc_bytes();
+    for (int i = 0; i < 20; ++i) cycle();
+    test::expect_jemalloc_bytes(bytes);
+}
+
 TEST_P(Closing, WorksAtTheLimit) {
     const std::size_t before = [&] {
         state().reset();

@@ -140,7 +140,7 @@ INSTANTIATE_TEST_SUITE_P(
                {"", "-1", "-2", "4095", "99999999999999999999", "1K", "1.5", "Own", "none", "own "}},
            Key{"tcache", "own", {{"own", "own"}, {"none", "none"}}, {"", "0", "thread", "auto", "NONE"}},
            Key{"arena_threshold",
-               "1M",
+               "4M",
                {{"0", "0"}, {"1M", "1M"}, {"1024K", "1M"}, {"5000", "5000"}, {"2G", "2G"}},
                no_size},
            Key{"limit",

@@ -4,6 +4,7 @@
 #include <set>
 #include <string>
 
+#include "arena_pool.h"
 #include "jemalloc.h"
 #include "support.h"
 
@@ -281,6 +282,24 @@ TEST_P(Fronts, WithArenaAutoTakeOneOfTheirOwnWhenTheyGrow) {
     EXPECT_EQ("", run(big.get(), "for i = 1, 50000 do assert(t[i][1] == i) end"));
     EXPECT_EQ("", run(big.get(), "for i = 1, 100000 do t[i] = {i} end"));
     EXPECT_EQ(later, arena_of(big)) << "one is enough";
+}
+
+// It takes nothing from there any more, so nothing that it has freed there may stay.
+TEST(ArenaAuto, LeavesNothingUnusedWhereItBegan) {
+    const State one = test::state("arena:auto,arena_threshold:4M");
+    const unsigned home = arena_of(one);
+    const auto make = [&](int from, int to) {
+        return run(
+            one.get(),
+            "t = t or {} for i = " + std::to_string(from) + ", " + std::to_string(to) +
+                " do t[i] = { ('x'):rep(50000 + i), { i } } for j = 1, 50 do t[i][2][j] = { j } end end");
+    };
+    EXPECT_EQ("", make(1, 40));
+    EXPECT_EQ(home, arena_of(one));
+    EXPECT_EQ("", make(41, 100));
+    EXPECT_NE(home, arena_of(one));
+    EXPECT_EQ("", run(one.get(), "t = nil collectgarbage() collectgarbage()"));
+    EXPECT_LT(jemalloc_lua::unused_bytes(home), 1 * M);
 }
 
 TEST_P(Fronts, WithAnIndexUseThatArena) {

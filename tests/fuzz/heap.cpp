@@ -74,7 +74,7 @@ jemalloc_lua_options some_options(const Head &head) {
                          JEMALLOC_LUA_FRONT_CHECKED);
     options.arena = JEMALLOC_LUA_ARENA_AUTO - static_cast<int>(number(4));
     options.tcache = static_cast<int>(number(options.arena == JEMALLOC_LUA_ARENA_THREAD ? 3 : 2));
-    options.arena_threshold = pick(M, std::size_t{0}, 64 * K, 256 * K, 2 * M);
+    options.arena_threshold = pick(4 * M, std::size_t{0}, 64 * K, 256 * K, 2 * M);
     options.retain = pick(100u, 0u, 50u, 10000u);
     options.nursery = 16 * K * pick(4, 1, 2, 8);
     options.slab = 16 * K << pick(1, 0, 2, 4, 6);
