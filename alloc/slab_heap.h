@@ -26,7 +26,8 @@
 //   current   all its blocks are free                                   (stays current)
 //   full      an eighth of its blocks are free: worth handing out       partial
 //   partial   all its blocks are free                                   empty
-//   nursery   some blocks are free: each goes to heap->free[class]      (stays nursery)
+//   nursery   some blocks are free: each goes to heap->free[class],     (stays nursery)
+//             unless the heap has slabs enough
 //
 // Blocks in heap->free[] count as used. So used == countdown + spare, for every slab but the nursery's.
 //

@@ -22,12 +22,21 @@ constexpr std::size_t min_retained = std::size_t{512} << 10;
 // The arena is purged when this much more than `retain` allows lies unused in it.
 constexpr std::size_t purge_step = std::size_t{4} << 20;
 
+// Whether what is freed in the nursery stays there for now. Its blocks are handed out again at the price of
+// sorting them; where it is a quarter of the heap or less, slabs serve faster. A heap that becomes small
+// again, or comes near its limit, uses them.
+bool spares_nursery(const SlabHeap *heap) {
+    const std::size_t size = heap->slab_size();
+    return !heap->harden && heap->slab_count * size > 3 * (heap->nursery_end - heap->nursery_start) &&
+           heap->account.has_room(size);
+}
+
 // ---- What holds for a slab; debug builds check it after every slow path
 
 [[maybe_unused]] bool slab_is_valid(const SlabHeap *heap, const Slab *slab) {
     if (slab != slab_at(heap, base_of(heap, slab))) return false;
     if (slab->state == SlabState::nursery) {
-        return slab->countdown == nursery_batch(heap) && slab->free == nullptr;
+        return slab->countdown == nursery_batch(heap) && (slab->free == nullptr || spares_nursery(heap));
     }
     const std::size_t size = class_size(slab->class_index);
     if (slab->carved * size > heap->slab_size() || slab->used() > slab->carved) return false;
@@ -110,7 +119,7 @@ Slab *new_slab(SlabHeap *heap) {
     void *memory = je::mallocx(size, slab_flags(heap));
     if (memory == nullptr) {
         heap->account.take_back(size);
-        heap->account.count_refusal();
+        if (!spares_nursery(heap)) heap->account.count_refusal();
         return nullptr;
     }
     ++heap->slab_count;
@@ -255,6 +264,14 @@ JEMALLOC_LUA_TOUCHES_FREED Block *take_freed(SlabHeap *heap, unsigned class_inde
     return take_ready(heap, class_index);
 }
 
+// For want of a slab: a block that was spared, or null.
+Block *take_spared(SlabHeap *heap, unsigned class_index) {
+    if (!spares_nursery(heap)) return nullptr;
+    Block *block = take_freed(heap, class_index);
+    if (block == nullptr) heap->account.count_refusal();
+    return block;
+}
+
 template <class F>
 void each_slab(SlabHeap *heap, F &&f) {
     const auto each = [&](SlabList &list) {
@@ -279,7 +296,7 @@ void each_slab(SlabHeap *heap, F &&f) {
 
 [[gnu::noinline]] JEMALLOC_LUA_TOUCHES_FREED void *refill(SlabHeap *heap, unsigned class_index) {
     const std::size_t size = class_size(class_index);
-    if (!heap->harden) {
+    if (!heap->harden && !spares_nursery(heap)) {
         if (Block *block = take_freed(heap, class_index)) return block;
     }
     if (void *ptr = nursery_bump(heap, size)) {
@@ -291,7 +308,7 @@ void each_slab(SlabHeap *heap, F &&f) {
     while (heap->current[class_index] == nullptr ||
            (blocks = take_blocks(heap, trusted(heap, heap->current[class_index]))) == nullptr) {
         retire_current(heap, class_index);
-        if (!next_current(heap, class_index)) return nullptr;
+        if (!next_current(heap, class_index)) return take_spared(heap, class_index);
     }
     heap->free[class_index] = heap->harden ? claim(heap, blocks, class_index) : blocks->next;
     assert(slab_is_valid(heap, heap->current[class_index]));
@@ -315,6 +332,9 @@ void each_slab(SlabHeap *heap, F &&f) {
                 link(heap, block, heap->free[index]);
                 heap->free[index] = block;
                 count_in_nursery(heap, 1);
+            } else if (spares_nursery(heap)) {
+                slab->countdown = nursery_batch(heap);
+                count_in_nursery(heap, nursery_batch(heap));
             } else {
                 sort_freed(heap, slab);
             }
