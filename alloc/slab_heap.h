@@ -163,7 +163,9 @@ struct SlabHeap : Heap {
     std::size_t small_max;
     std::uintptr_t slab_base;  // mask of the bits that slabs are aligned to
     std::size_t slab_count = 0;
-    std::size_t early_frees = 0;  // frees of small blocks while there was no slab
+    std::size_t early_frees = 0;     // frees of small blocks of classes that had no slab
+    std::uint32_t slab_classes = 0;  // bits of the classes that have had a slab, since there was none
+    bool is_small = true;            // slabs amount to three times the nursery at most
 
     // Slabs.
     std::array<Slab *, class_count> current{};
@@ -271,7 +273,7 @@ inline void scrub_tail(void *ptr, std::size_t old_size, std::size_t new_size) {
 
 // slab_pages.cpp: the next block of a class when its list is empty; null when out of memory.
 void *refill(SlabHeap *heap, unsigned class_index);
-// So many frees of small blocks are counted at a time as long as a heap has no slab.
+// So many frees of classes without a slab are counted at a time.
 inline constexpr std::size_t early_batch = 64;
 void *count_early(SlabHeap *heap);  // null
 // A slab's countdown has run out; `block` of `size` bytes was the last one freed. Null.

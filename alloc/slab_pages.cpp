@@ -26,9 +26,13 @@ constexpr std::size_t purge_step = std::size_t{4} << 20;
 // sorting them; where it is a quarter of the heap or less, slabs serve faster. A heap that becomes small
 // again, or comes near its limit, uses them.
 bool spares_nursery(const SlabHeap *heap) {
-    const std::size_t size = heap->slab_size();
-    return !heap->harden && heap->slab_count * size > 3 * (heap->nursery_end - heap->nursery_start) &&
-           heap->account.has_room(size);
+    return !heap->harden && !heap->is_small && heap->account.has_room(heap->slab_size());
+}
+
+void set_slab_count(SlabHeap *heap, std::size_t count) {
+    heap->slab_count = count;
+    heap->is_small = count * heap->slab_size() <= 3 * (heap->nursery_end - heap->nursery_start);
+    if (count == 0) heap->slab_classes = 0;
 }
 
 // ---- What holds for a slab; debug builds check it after every slow path
@@ -122,7 +126,7 @@ Slab *new_slab(SlabHeap *heap) {
         if (!spares_nursery(heap)) heap->account.count_refusal();
         return nullptr;
     }
-    ++heap->slab_count;
+    set_slab_count(heap, heap->slab_count + 1);
     heap->reuse(size);
     Slab *slab = new (slab_at(heap, reinterpret_cast<std::uintptr_t>(memory))) Slab;
     slab->at_home = heap->source.may_leave();
@@ -140,7 +144,7 @@ void release_slab(SlabHeap *heap, Slab *slab) {
     memcheck::forget(memory, size);
     if (heap->scrub) explicit_bzero(memory, size);
     je::sdallocx(memory, size, je::align_flag(size) | je::no_tcache_flag);
-    --heap->slab_count;
+    set_slab_count(heap, heap->slab_count - 1);
     heap->account.give(size);
     heap->give(size, at_home);
 }
@@ -163,6 +167,7 @@ void make_current(SlabHeap *heap, Slab *slab, unsigned class_index) {
     slab->state = SlabState::current;
     slab->class_index = static_cast<std::uint8_t>(class_index);
     heap->current[class_index] = slab;
+    heap->slab_classes |= 1u << class_index;
 }
 
 // An empty or new slab, for blocks of another class.
