@@ -102,6 +102,13 @@ def crowd(found):
     return many / few if many and few else None
 
 
+def threads_goal(found):
+    """Beside what the built-in allocator reaches, which has nothing for threads to share: the rest is the machine's."""
+    builtin = scaling(found, "builtin")
+    note = f"the built-in allocator: {builtin:.2f}" if builtin else ""
+    return Goal("two threads: to one", 1.90, scaling(found), note, at_least=True)
+
+
 def evaluate(found):
     """All goals, in the order in which they are printed."""
     to_builtin = ratios(found, "lua", "builtin")
@@ -128,7 +135,7 @@ def evaluate(found):
              ratio_of(found, "memory", "saw_tooth", "builtin", "faults")),
         worst("one block growing to 400 MB: to built-in", 1.05, growth),
         Goal("100,000 states alive: resident to one of 1,000", 1.05, crowd(found)),
-        Goal("two threads: to one", 1.90, scaling(found), at_least=True),
+        threads_goal(found),
     ]
 
 
