@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <cstdint>
@@ -111,6 +112,20 @@ void populate_new(void *ptr, std::size_t bytes) {
     unsigned char is_mapped = 0;
     const bool known = mincore(page_of(static_cast<char *>(ptr) + bytes - 1), page_size(), &is_mapped) == 0;
     if (known && (is_mapped & 1) == 0) populate(ptr, bytes);
+}
+
+bool has_memory(void *ptr, std::size_t bytes) {
+    const KeepErrno keep;
+    std::array<unsigned char, 512> pages;
+    const std::size_t step = pages.size() * page_size();
+    for (std::size_t done = 0; done < bytes; done += step) {
+        const std::size_t length = std::min(step, bytes - done);
+        if (mincore(static_cast<char *>(ptr) + done, length, pages.data()) != 0) return false;
+        const auto end = pages.begin() + length / page_size();
+        if (!std::all_of(pages.begin(), end, [](unsigned char page) { return (page & 1) != 0; }))
+            return false;
+    }
+    return true;
 }
 
 void refuse_huge_pages(void *ptr, std::size_t bytes) {

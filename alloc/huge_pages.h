@@ -30,6 +30,9 @@ bool populate(void *ptr, std::size_t bytes);
 // The same where the last page has no memory yet, as a hint.
 void populate_new(void *ptr, std::size_t bytes);
 
+// Whether all pages of a range, which starts and ends with one, have memory.
+bool has_memory(void *ptr, std::size_t bytes);
+
 // Has a region use small pages.
 void refuse_huge_pages(void *ptr, std::size_t bytes);
 

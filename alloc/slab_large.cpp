@@ -4,7 +4,7 @@
 // growing tables come and go, and jemalloc without a tcache takes 40 ns for each. The cache is bounded by a
 // share of the footprint.
 //
-// From huge_min up, a block grows by moving its pages rather than its contents (huge_pages.h).
+// From huge_min up, a block grows by moving its pages rather than its contents (huge_pages.h), as a rule.
 // jemalloc allocates the new region and frees the old one as ever, and its records stay true, since both
 // ranges stay mapped. Where the kernel refuses, the contents are copied.
 
@@ -38,13 +38,15 @@ int region_flags(const SlabHeap *heap, std::size_t size) {
 }
 
 // Where a page table maps nothing else, the kernel moves it as a whole: 512 pages at the price of one. Only
-// what has grown once is aligned for that. jemalloc seldom finds an aligned range in what was freed, even
-// where there are many (eset_fit_alignment() in jemalloc 5.3 looks at one of each size), and takes fresh
+// what grows to many of them is aligned for that. jemalloc seldom finds an aligned range in what was freed,
+// even where there are many (eset_fit_alignment() in jemalloc 5.3 looks at one of each size), and takes fresh
 // memory.
+constexpr std::size_t min_aligned = 4 * huge_page;
+
 int new_region_flags(const SlabHeap *heap, std::size_t size, bool grows) {
-    const bool has_tables =
-        is_huge(heap, size) && size >= huge_page && (grows || wants_huge_pages(heap, size));
-    return heap->source.flags() | (has_tables ? je::align_flag(huge_page) : region_flags(heap, size));
+    const bool aligned =
+        (grows && is_huge(heap, size) && size >= min_aligned) || wants_huge_pages(heap, size);
+    return heap->source.flags() | (aligned ? je::align_flag(huge_page) : region_flags(heap, size));
 }
 
 // LuaJIT clears a table's parts as soon as it has them: arrays of 2^n + 1 values, hash parts of 2^n nodes.
@@ -173,7 +175,8 @@ bool room_in_cache(const SlabHeap *heap, std::size_t bytes) {
     return heap->cached_bytes + bytes <= std::max(min_cache, heap->account.own_footprint() / cache_share);
 }
 
-// Grows a huge block by moving its pages.
+// Grows a huge block by moving its pages. Where the new region has all its own, from a block before, the
+// contents are copied: pages that were moved away would have to be had anew, at the price of a fault each.
 void *grow_huge(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_t old_bytes,
                 std::size_t new_size) {
     const std::size_t new_bytes = je::size_class(new_size);
@@ -181,11 +184,12 @@ void *grow_huge(SlabHeap *heap, void *ptr, std::size_t old_size, std::size_t old
     if (!take(heap, new_bytes - old_bytes)) return nullptr;
     void *moved = region_alloc(heap, new_size, new_bytes, new_bytes - old_bytes, true);
     if (moved == nullptr) return nullptr;
-    const Moved how = move_pages(ptr, old_bytes, moved, new_bytes);
+    const bool ready = has_memory(moved, new_bytes);
+    const Moved how = ready ? Moved::nothing : move_pages(ptr, old_bytes, moved, new_bytes);
     if (how == Moved::nothing) std::memcpy(moved, ptr, old_size);
     if (heap->scrub && how != Moved::pages) explicit_bzero(ptr, old_size);
     if (how != Moved::nothing) heap->huge_pages.add_again(moved, new_bytes);  // a mapping that was not
-    populate_new(static_cast<char *>(moved) + old_size, surely_written(old_size, new_size));
+    if (!ready) populate_new(static_cast<char *>(moved) + old_size, surely_written(old_size, new_size));
     region_free(heap, ptr, old_size, old_bytes);
     return moved;
 }

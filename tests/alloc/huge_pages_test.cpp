@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <fstream>
 #include <string>
 #include <vector>
@@ -207,6 +208,38 @@ TEST_F(MappedAhead, IsNotWhatMayNeverBeWritten) {
     resize(buffer, 1024 * M, 0);
     resize(block, userdata, 0);
     resize(first_, 64, 0);
+}
+
+// Pages of a block before are not given up for those that the block has.
+TEST_F(MappedAhead, StaysWhereABlockGrowsIntoWhatWasFreed) {
+    auto *block = static_cast<char *>(resize(nullptr, 0, 1 * M));
+    for (std::size_t i = 0; i < 1 * M; ++i) block[i] = static_cast<char>(i / 7);
+    void *before = resize(nullptr, 0, 3 * M);
+    std::memset(before, 1, 3 * M);
+    resize(before, 3 * M, 0);
+    block = static_cast<char *>(resize(block, 1 * M, 3 * M));
+    ASSERT_EQ(before, block) << "jemalloc took fresh memory";
+    EXPECT_GE(mapped(block, 3 * M), 3 * M);
+    for (std::size_t i = 0; i < 1 * M; ++i) ASSERT_EQ(static_cast<char>(i / 7), block[i]) << i;
+    resize(block, 3 * M, 0);
+    resize(first_, 64, 0);
+}
+
+TEST(HasMemory, LooksAtEachPage) {
+    constexpr std::size_t size = 5 * M;
+    const std::size_t page = jemalloc_lua::page_size();
+    auto *memory =
+        static_cast<char *>(mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    EXPECT_FALSE(jemalloc_lua::has_memory(memory, size));
+    std::memset(memory, 1, size);
+    EXPECT_TRUE(jemalloc_lua::has_memory(memory, size));
+    for (const std::size_t hole : {std::size_t{0}, 2 * M, 3 * M + page, size - page}) {
+        madvise(memory + hole, page, MADV_DONTNEED);
+        EXPECT_FALSE(jemalloc_lua::has_memory(memory, size)) << hole;
+        memory[hole] = 1;
+        EXPECT_TRUE(jemalloc_lua::has_memory(memory, size)) << hole;
+    }
+    munmap(memory, size);
 }
 
 }  // namespace
