@@ -4,7 +4,7 @@
 
 #include <cstdlib>
 
-#include "jemalloc.h"
+#include "system/jemalloc.h"
 #include "jemalloc_lua.h"
 #include "peers.h"
 

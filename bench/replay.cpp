@@ -10,7 +10,7 @@
 #include <new>
 #include <queue>
 
-#include "jemalloc.h"
+#include "system/jemalloc.h"
 
 namespace jemalloc_lua::bench {
 namespace {

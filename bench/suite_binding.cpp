@@ -6,7 +6,7 @@
 #include <string>
 
 #include "jemalloc_lua.h"
-#include "provider.h"
+#include "system/provider.h"
 #include "suites.h"
 
 extern "C" {

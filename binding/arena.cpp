@@ -9,7 +9,7 @@ extern "C" {
 #include <cstdio>
 #include <new>
 
-#include "../alloc/hold.h"
+#include "state/hold.h"
 #include "memory.h"
 
 // Weak for the same reason as in module.cpp.

@@ -12,7 +12,7 @@ extern "C" {
 #include <cstdint>
 #include <cstring>
 
-#include "../alloc/hold.h"
+#include "state/hold.h"
 #include "memory.h"
 
 namespace jemalloc_lua {

@@ -23,7 +23,7 @@ extern "C" {
 #include <new>
 #include <string>
 
-#include "../alloc/provider.h"
+#include "system/provider.h"
 #include "jemalloc_lua.h"
 #include "memory.h"
 #include "sources.h"
@@ -245,7 +245,7 @@ int preload(lua_State *L) {
 
 }  // namespace
 
-// Called for each state that alloc/state.cpp makes. luaopen_package() makes this table package.preload.
+// Called for each state that the library makes. luaopen_package() makes this table package.preload.
 int preload_module(lua_State *L);
 int preload_module(lua_State *L) {
     return lua_cpcall(L, preload, nullptr);

@@ -1,6 +1,6 @@
 """Reads the files that JEMALLOC_LUA_CONF=stats_file:PATH makes, and finds those of running processes.
 
-The layout stands in alloc/stats_file.h: a header, and a record for each state. A record's first word is odd
+The layout stands in alloc/observe/live_file.h: a header, and a record for each state. A record's first word is odd
 while its owner writes it, and another afterwards, so a copy between two readings of the same even number is
 whole. What later versions add stands behind what is known here.
 """

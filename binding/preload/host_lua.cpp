@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <cstdio>
 
-#include "options.h"
+#include "config/options.h"
 
 namespace jemalloc_lua {
 namespace {

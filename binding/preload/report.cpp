@@ -23,9 +23,9 @@
 #include <string_view>
 #include <vector>
 
-#include "process_lock.h"
-#include "stats_file.h"
-#include "watch.h"
+#include "base/process.h"
+#include "observe/live_file.h"
+#include "state/watch.h"
 
 namespace jemalloc_lua {
 namespace {

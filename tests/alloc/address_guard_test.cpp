@@ -2,7 +2,7 @@
 // LuaJIT's on an AArch64 with 48 bits of address space, where these tests run with the true bound as well
 // (tools/test-arm64).
 
-#include "address_guard.h"
+#include "system/low_addresses.h"
 
 #include <sys/mman.h>
 
@@ -13,7 +13,7 @@
 #include <cstring>
 #include <string>
 
-#include "arena_pool.h"
+#include "system/arenas.h"
 #include "support.h"
 
 namespace {

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "support.h"
-#include "sweep_cut.h"
+#include "luajit/sweep_cut.h"
 
 namespace {
 

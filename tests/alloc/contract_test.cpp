@@ -11,7 +11,7 @@
 #include <random>
 #include <vector>
 
-#include "jemalloc.h"
+#include "system/jemalloc.h"
 #include "support.h"
 
 namespace {

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "slab_harden.h"
+#include "blocks/slab_harden.h"
 #include "support.h"
 
 namespace {

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "huge_pages.h"
+#include "system/kernel.h"
 #include "support.h"
 
 namespace {

@@ -4,8 +4,8 @@
 #include <set>
 #include <string>
 
-#include "arena_pool.h"
-#include "jemalloc.h"
+#include "system/arenas.h"
+#include "system/jemalloc.h"
 #include "support.h"
 
 namespace {

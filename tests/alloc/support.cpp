@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <cstdio>
 
-#include "jemalloc.h"
+#include "system/jemalloc.h"
 
 namespace test {
 

@@ -11,7 +11,7 @@
 #include <string>
 
 #include "must.h"
-#include "options.h"
+#include "config/options.h"
 
 namespace {
 

@@ -8,7 +8,7 @@
 #include <cstdarg>
 #include <cstring>
 
-#include "heap.h"
+#include "heap/heap.h"
 #include "lua.hpp"
 
 namespace oom {

@@ -5,7 +5,7 @@
 #include <fstream>
 #include <sstream>
 
-#include "jemalloc.h"
+#include "system/jemalloc.h"
 #include "jemalloc_lua.h"
 #include "lua.hpp"
 

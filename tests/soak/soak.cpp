@@ -30,7 +30,7 @@
 #include <thread>
 #include <vector>
 
-#include "jemalloc.h"
+#include "system/jemalloc.h"
 
 namespace {
 

@@ -1,12 +1,12 @@
-#include "address_guard.h"
+#include "system/low_addresses.h"
 
 #include <sys/mman.h>
 
 #include <atomic>
 #include <cstddef>
 
-#include "options.h"
-#include "process_lock.h"
+#include "config/options.h"
+#include "base/process.h"
 
 namespace jemalloc_lua {
 namespace {

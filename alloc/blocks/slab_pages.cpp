@@ -4,8 +4,8 @@
 #include <cassert>
 #include <cstring>
 
-#include "memcheck.h"
-#include "slab_harden.h"
+#include "check/memcheck.h"
+#include "blocks/slab_harden.h"
 
 namespace jemalloc_lua {
 namespace {

@@ -2,7 +2,7 @@
 // The parser, the checks, the printing and the help are all read from that table. A second one holds what
 // only JEMALLOC_LUA_CONF may set, for the process as a whole.
 
-#include "options.h"
+#include "config/options.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -18,9 +18,9 @@
 #include <string_view>
 #include <type_traits>
 
-#include "field.h"
-#include "process_lock.h"
-#include "text.h"
+#include "base/field.h"
+#include "base/process.h"
+#include "base/text.h"
 
 namespace jemalloc_lua {
 namespace {

@@ -18,7 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "heap.h"
+#include "heap/heap.h"
 
 namespace jemalloc_lua::stats_file {
 

@@ -13,7 +13,7 @@
 
 #include <cstdint>
 
-#include "jemalloc.h"
+#include "system/jemalloc.h"
 
 namespace jemalloc_lua {
 

@@ -1,4 +1,4 @@
-#include "memcheck.h"
+#include "check/memcheck.h"
 
 namespace jemalloc_lua::memcheck {
 

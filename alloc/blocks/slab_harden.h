@@ -24,7 +24,7 @@
 
 #include <algorithm>
 
-#include "slab_heap.h"
+#include "blocks/slab_heap.h"
 
 namespace jemalloc_lua {
 

@@ -1,4 +1,4 @@
-#include "arena_pool.h"
+#include "system/arenas.h"
 
 #include <unistd.h>
 
@@ -9,11 +9,11 @@
 #include <cstddef>
 #include <mutex>
 
-#include "address_guard.h"
-#include "jemalloc.h"
+#include "system/low_addresses.h"
+#include "system/jemalloc.h"
 #include "jemalloc_lua.h"
-#include "process_lock.h"
-#include "provider.h"
+#include "base/process.h"
+#include "system/provider.h"
 
 namespace jemalloc_lua {
 namespace {

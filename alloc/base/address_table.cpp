@@ -1,4 +1,4 @@
-#include "registry.h"
+#include "base/address_table.h"
 
 namespace jemalloc_lua {
 

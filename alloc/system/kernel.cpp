@@ -1,4 +1,4 @@
-#include "huge_pages.h"
+#include "system/kernel.h"
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -10,8 +10,8 @@
 #include <cstdint>
 #include <cstring>
 
-#include "jemalloc.h"
-#include "process_lock.h"
+#include "system/jemalloc.h"
+#include "base/process.h"
 
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4

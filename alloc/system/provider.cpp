@@ -1,10 +1,10 @@
 // Collects the addresses of jemalloc's functions under their names without prefix.
 
-#include "provider.h"
+#include "system/provider.h"
 
 #include <cstring>
 
-#include "jemalloc.h"
+#include "system/jemalloc.h"
 
 namespace jemalloc_lua::je {
 namespace {

@@ -7,12 +7,12 @@
 #include <cstdio>
 #include <cstring>
 
-#include "address_guard.h"
-#include "heap.h"
-#include "hold.h"
-#include "memcheck.h"
-#include "stats_file.h"
-#include "watch.h"
+#include "system/low_addresses.h"
+#include "heap/heap.h"
+#include "state/hold.h"
+#include "check/memcheck.h"
+#include "observe/live_file.h"
+#include "state/watch.h"
 
 namespace jemalloc_lua {
 

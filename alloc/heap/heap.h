@@ -15,11 +15,11 @@
 #include <cstdint>
 #include <new>
 
-#include "arena_pool.h"
-#include "jemalloc.h"
+#include "system/arenas.h"
+#include "system/jemalloc.h"
 #include "jemalloc_lua.h"
-#include "options.h"
-#include "sweep_cut.h"
+#include "config/options.h"
+#include "luajit/sweep_cut.h"
 
 namespace jemalloc_lua {
 

@@ -1,7 +1,7 @@
 // For who wants to know of the heaps that states own.
 #pragma once
 
-#include "heap.h"
+#include "heap/heap.h"
 
 namespace jemalloc_lua {
 

@@ -1,6 +1,6 @@
 // The slow parts of hardening: keys, guards, marks, the registry, and the reports.
 
-#include "slab_harden.h"
+#include "blocks/slab_harden.h"
 
 #include <sys/auxv.h>
 #include <sys/random.h>

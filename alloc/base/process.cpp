@@ -1,8 +1,8 @@
-#include "process_lock.h"
+#include "base/process.h"
 
 #include <pthread.h>
 
-#include "jemalloc.h"
+#include "system/jemalloc.h"
 
 namespace jemalloc_lua {
 namespace {

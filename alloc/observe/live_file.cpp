@@ -8,7 +8,7 @@
 // the same addresses, so that heaps' records stay where they are; where the path has %p, the child's own file
 // takes that place when it next has something to write.
 
-#include "stats_file.h"
+#include "observe/live_file.h"
 
 #include <fcntl.h>
 #include <sched.h>
@@ -26,10 +26,10 @@
 #include <new>
 #include <string_view>
 
-#include "huge_pages.h"
-#include "options.h"
-#include "process_lock.h"
-#include "watch.h"
+#include "system/kernel.h"
+#include "config/options.h"
+#include "base/process.h"
+#include "state/watch.h"
 
 namespace jemalloc_lua::stats_file {
 namespace {

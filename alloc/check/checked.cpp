@@ -14,7 +14,7 @@
 #include <new>
 #include <unordered_map>
 
-#include "heap.h"
+#include "heap/heap.h"
 
 namespace jemalloc_lua {
 namespace {

@@ -12,8 +12,8 @@
 #include <bit>
 #include <cstring>
 
-#include "memcheck.h"
-#include "slab_harden.h"
+#include "check/memcheck.h"
+#include "blocks/slab_harden.h"
 
 namespace jemalloc_lua {
 namespace {

@@ -1,12 +1,12 @@
 // Limits and arenas, off the allocation path.
 
-#include "heap.h"
+#include "heap/heap.h"
 
 #include <algorithm>
 
-#include "hold.h"
-#include "memcheck.h"
-#include "stats_file.h"
+#include "state/hold.h"
+#include "check/memcheck.h"
+#include "observe/live_file.h"
 
 namespace jemalloc_lua {
 

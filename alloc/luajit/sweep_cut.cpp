@@ -1,8 +1,8 @@
-#include "sweep_cut.h"
+#include "luajit/sweep_cut.h"
 
 #include <lua.hpp>
 
-#include "watch.h"
+#include "state/watch.h"
 
 // Not every Lua has these, and a heap serves each.
 #pragma weak lua_cpcall

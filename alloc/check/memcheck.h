@@ -6,7 +6,7 @@
 // <valgrind/memcheck.h> is there.
 #pragma once
 
-#include "heap.h"
+#include "heap/heap.h"
 
 #if __has_include(<valgrind/memcheck.h>)
 #define JEMALLOC_LUA_MEMCHECK 1

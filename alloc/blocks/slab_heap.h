@@ -40,9 +40,9 @@
 #include <cstdint>
 #include <cstring>
 
-#include "heap.h"
-#include "huge_pages.h"
-#include "registry.h"
+#include "heap/heap.h"
+#include "system/kernel.h"
+#include "base/address_table.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define JEMALLOC_LUA_ASAN 1

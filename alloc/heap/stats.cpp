@@ -5,10 +5,10 @@
 #include <cstdint>
 #include <cstring>
 
-#include "field.h"
+#include "base/field.h"
 #include "jemalloc_lua.h"
-#include "text.h"
-#include "watch.h"
+#include "base/text.h"
+#include "state/watch.h"
 
 namespace {
 

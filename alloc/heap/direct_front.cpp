@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "heap.h"
+#include "heap/heap.h"
 
 namespace jemalloc_lua {
 namespace {
