@@ -21,7 +21,7 @@ using namespace jemalloc_lua::bench;
 
 namespace {
 
-std::string quoted(const std::string &text) {
+std::string json_string(const std::string &text) {
     std::string out = "\"";
     for (const char c : text) {
         char escape[8];
@@ -119,8 +119,8 @@ int main(int argc, char **argv) {
         "{\"allocator\": %s, \"script\": %s, \"result\": %s, \"wall_s\": %.6f, \"user_s\": %.6f, "
         "\"system_s\": %.6f, \"faults\": %ld, \"resident_at_start\": %zu, \"resident_at_end\": %zu, "
         "\"resident_after_close\": %zu, \"peak_resident\": %zu}\n",
-        quoted(name).c_str(), quoted(script).c_str(), quoted(outcome.result).c_str(), wall.count(),
-        after.user_s - before.user_s, after.system_s - before.system_s,
+        json_string(name).c_str(), json_string(script).c_str(), json_string(outcome.result).c_str(),
+        wall.count(), after.user_s - before.user_s, after.system_s - before.system_s,
         after.minor_faults - before.minor_faults + after.major_faults - before.major_faults,
         resident_at_start, outcome.resident_at_end, resident_bytes(), peak_resident_bytes());
     return 0;
