@@ -3,12 +3,6 @@
 
 include(CMakePackageConfigHelpers)
 
-# A host in C that links the archive needs C++'s run-time library by its name.
-set(cxx_runtime ${CMAKE_CXX_IMPLICIT_LINK_LIBRARIES})
-list(FILTER cxx_runtime INCLUDE REGEX "^(stdc|c)[+][+]$")
-list(REMOVE_DUPLICATES cxx_runtime)
-target_link_libraries(jemalloc_lua_static INTERFACE $<INSTALL_INTERFACE:${cxx_runtime}>)
-
 install(FILES ${PROJECT_SOURCE_DIR}/alloc/include/jemalloc_lua.h TYPE INCLUDE COMPONENT dev)
 install(TARGETS jemalloc_lua jemalloc_lua_static EXPORT jemalloc_lua
         LIBRARY COMPONENT runtime NAMELINK_COMPONENT dev ARCHIVE COMPONENT dev)

@@ -1,5 +1,10 @@
 # What all our own targets share: the language, warnings, sanitizers; and how a test is added.
 
+# C++'s run-time library by its name, for those that link the archive by a compiler of C.
+set(jemalloc_lua_cxx_runtime ${CMAKE_CXX_IMPLICIT_LINK_LIBRARIES})
+list(FILTER jemalloc_lua_cxx_runtime INCLUDE REGEX "^(stdc|c)[+][+]$")
+list(REMOVE_DUPLICATES jemalloc_lua_cxx_runtime)
+
 # Settings of a target of ours; nothing of it reaches those who link us.
 function(jemalloc_lua_settings target)
   target_compile_features(${target} PRIVATE cxx_std_20 c_std_99)
