@@ -23,10 +23,11 @@ extern "C" {
 #include <new>
 #include <string>
 
-#include "system/provider.h"
 #include "jemalloc_lua.h"
 #include "memory.h"
 #include "sources.h"
+#include "state/extras.h"
+#include "system/provider.h"
 
 // Weak, because the library must also link with hosts whose Lua is not LuaJIT and lacks some of these; the
 // module is opened in LuaJIT only.
@@ -236,20 +237,21 @@ int open(lua_State *L) {
     return 1;
 }
 
-int preload(lua_State *L) {
+// Makes the module's opener an entry of the table that luaopen_package() makes package.preload.
+int add_opener(lua_State *L) {
     luaL_findtable(L, LUA_REGISTRYINDEX, "_PRELOAD", 4);
     lua_pushcclosure(L, luaopen_jemalloc, 0);
     lua_setfield(L, -2, "jemalloc");
     return 0;
 }
 
+int preload_module(lua_State *L) {
+    return lua_cpcall(L, add_opener, nullptr);
+}
+
 }  // namespace
 
-// Called for each state that the library makes. luaopen_package() makes this table package.preload.
-int preload_module(lua_State *L);
-int preload_module(lua_State *L) {
-    return lua_cpcall(L, preload, nullptr);
-}
+const StateExtra state_extras[] = {preload_module, nullptr};
 
 }  // namespace jemalloc_lua
 

@@ -9,17 +9,13 @@
 
 #include "system/low_addresses.h"
 #include "heap/heap.h"
+#include "state/extras.h"
 #include "state/hold.h"
 #include "check/memcheck.h"
 #include "observe/live_file.h"
 #include "state/watch.h"
 
 namespace jemalloc_lua {
-
-#ifdef JEMALLOC_LUA_MODULE
-// Of binding/module.cpp: puts the Lua module jemalloc where require() finds it. Returns a status of Lua's.
-int preload_module(lua_State *L);
-#endif
 
 namespace {
 
@@ -161,13 +157,12 @@ lua_State *create_state(const Options *options) {
         }
         heap->account.attach(L);
         lua_atpanic(L, panic);
-#ifdef JEMALLOC_LUA_MODULE
-        if (preload_module(L) != 0) {
+        for (const StateExtra *extra = state_extras; *extra != nullptr; ++extra) {
+            if ((*extra)(L) == 0) continue;
             jemalloc_lua_close(L);
             errno = ENOMEM;
             return nullptr;
         }
-#endif
         if (heap_begun != nullptr) heap_begun(heap);
         stats_file::begin(heap);
         return L;
