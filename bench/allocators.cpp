@@ -4,9 +4,10 @@
 
 #include <cstdlib>
 
-#include "system/jemalloc.h"
-#include "jemalloc_lua.h"
 #include "peers.h"
+#include "state/inside.h"
+// This file alone calls jemalloc by itself, for comparison, and as directly as the library does.
+#include "system/jemalloc.h"
 
 extern "C" {
 // glibc's allocator by the names that nobody takes over.

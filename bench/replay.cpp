@@ -10,7 +10,7 @@
 #include <new>
 #include <queue>
 
-#include "system/jemalloc.h"
+#include "state/inside.h"
 
 namespace jemalloc_lua::bench {
 namespace {

@@ -5,8 +5,7 @@
 #include <cstring>
 #include <string>
 
-#include "jemalloc_lua.h"
-#include "system/provider.h"
+#include "state/inside.h"
 #include "suites.h"
 
 extern "C" {

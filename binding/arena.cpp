@@ -9,8 +9,8 @@ extern "C" {
 #include <cstdio>
 #include <new>
 
-#include "state/hold.h"
 #include "memory.h"
+#include "state/inside.h"
 
 // Weak for the same reason as in module.cpp.
 #pragma weak lua_newuserdata

@@ -12,8 +12,8 @@ extern "C" {
 #include <cstdint>
 #include <cstring>
 
-#include "state/hold.h"
 #include "memory.h"
+#include "state/inside.h"
 
 namespace jemalloc_lua {
 namespace {
@@ -38,7 +38,7 @@ constexpr int zero_flag = 0x40;
 void free_block(const Memory *memory, Buffer *buffer) {
     if (buffer->data == nullptr) return;
     memory->sdallocx(buffer->data, static_cast<std::size_t>(buffer->bytes), buffer->flags);
-    if (memory->heap != nullptr) let_go(memory->heap, static_cast<std::size_t>(buffer->held));
+    if (memory->heap != nullptr) uncharge(memory->heap, static_cast<std::size_t>(buffer->held));
     buffer->data = nullptr;
     buffer->held = 0;
 }
@@ -47,7 +47,8 @@ int allocate(const Memory *memory, Buffer *buffer, std::size_t bytes, bool zero)
     const std::size_t real = memory->nallocx(bytes, buffer->flags);
     const auto old_real = static_cast<std::size_t>(buffer->held);
     if (real == 0) return no_memory;
-    if (memory->heap != nullptr && real > old_real && !hold(memory->heap, real - old_real)) return over_limit;
+    if (memory->heap != nullptr && real > old_real && !charge(memory->heap, real - old_real))
+        return over_limit;
     // jemalloc zeroes what comes after the old block, and of fresh pages touches none.
     const auto old = static_cast<std::size_t>(buffer->bytes);
     const int flags = buffer->flags | (zero ? zero_flag : 0);
@@ -55,10 +56,10 @@ int allocate(const Memory *memory, Buffer *buffer, std::size_t bytes, bool zero)
     void *data =
         buffer->data == nullptr ? memory->mallocx(bytes, flags) : memory->rallocx(buffer->data, bytes, flags);
     if (data == nullptr) {
-        if (memory->heap != nullptr && real > old_real) let_go(memory->heap, real - old_real);
+        if (memory->heap != nullptr && real > old_real) uncharge(memory->heap, real - old_real);
         return no_memory;
     }
-    if (memory->heap != nullptr && real < old_real) let_go(memory->heap, old_real - real);
+    if (memory->heap != nullptr && real < old_real) uncharge(memory->heap, old_real - real);
     buffer->data = static_cast<char *>(data);
     buffer->held = static_cast<std::int64_t>(real);
     return done;

@@ -23,11 +23,10 @@ extern "C" {
 #include <new>
 #include <string>
 
-#include "jemalloc_lua.h"
 #include "memory.h"
 #include "sources.h"
 #include "state/extras.h"
-#include "system/provider.h"
+#include "state/inside.h"
 
 // Weak, because the library must also link with hosts whose Lua is not LuaJIT and lacks some of these; the
 // module is opened in LuaJIT only.

@@ -2,6 +2,9 @@
 
 #include <pthread.h>
 
+#include <cerrno>
+#include <cstdio>
+
 #include "system/jemalloc.h"
 
 namespace jemalloc_lua {
@@ -41,9 +44,19 @@ void in_child() {
     pthread_atfork(before_fork, in_parent, in_child);
 }
 
+char program[32];
+// As the library is loaded, because a host may write its title over the name later: nginx does.
+[[gnu::constructor]] void remember_program() {
+    std::snprintf(program, sizeof program, "%s", program_invocation_short_name);
+}
+
 }  // namespace
 
 std::recursive_mutex process_lock;
+
+const char *program_name() {
+    return program;
+}
 
 void at_fork(ForkHandler *handler) {
     const std::lock_guard guard(process_lock);

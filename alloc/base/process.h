@@ -30,6 +30,9 @@ struct ForkHandler {
 // the last one after it.
 void at_fork(ForkHandler *handler);
 
+// The name by which the process was started, up to 31 bytes of it.
+const char *program_name();
+
 // A value that is made when it is first asked for, and never destroyed: states may be closed after static
 // destructors have run. A static variable of this type is there from the start (constinit).
 template <class T>

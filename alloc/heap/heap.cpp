@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "state/hold.h"
 #include "check/memcheck.h"
 #include "observe/live_file.h"
 
@@ -248,7 +247,7 @@ void Source::set_flags() {
 
 // ---- Memory that is not the heap's, but counts as its own
 
-bool hold(Heap *heap, std::size_t bytes) {
+bool charge(Heap *heap, std::size_t bytes) {
     if (!heap->account.has_room(bytes)) [[unlikely]] {
         const memcheck::Quiet quiet;
         heap->front->trim(heap);
@@ -259,7 +258,7 @@ bool hold(Heap *heap, std::size_t bytes) {
     return held;
 }
 
-void let_go(Heap *heap, std::size_t bytes) {
+void uncharge(Heap *heap, std::size_t bytes) {
     heap->account.give_elsewhere(bytes);
 }
 

@@ -111,7 +111,7 @@ class Account {
         return std::min(footprint_, std::max(footprint_ - gaps_, pages + elsewhere_));
     }
 
-    // Bytes that the heap answers for but does not hold itself: the module's buffers (hold.h). They count
+    // Bytes that the heap answers for but does not hold itself: the module's buffers. They count
     // towards the limit; what the heap decides by its own memory leaves them out.
     bool take_elsewhere(std::size_t bytes) {
         if (!has_room(bytes) || !take(bytes)) return false;

@@ -49,12 +49,6 @@ Word free_records{0};      // number of the first free record, under a tag that 
 Word next_state{0};        // number of the last state
 std::atomic<Own> own_file{Own::made};
 
-char program[sizeof Header::program];
-// As the library is loaded: nginx, for one, writes its title over this name later.
-[[gnu::constructor]] void remember_program() {
-    std::snprintf(program, sizeof program, "%s", program_invocation_short_name);
-}
-
 Record *record_at(std::uint64_t number) {
     return reinterpret_cast<Record *>(header + 1) + (number - 1);
 }
@@ -161,7 +155,7 @@ Header *make_file(const Header *model) {
         fresh->max_records = max_records;
         fresh->process = static_cast<std::uint64_t>(getpid());
         fresh->started_ns = now_ns();
-        std::memcpy(fresh->program, program, sizeof program);
+        std::snprintf(fresh->program, sizeof fresh->program, "%s", program_name());
         if (rename(made_as, name) == 0) {
             close(file);
             usable = std::min(exists, file_size);
@@ -309,10 +303,6 @@ class Writing {
 };
 
 }  // namespace
-
-const char *program_name() {
-    return program;
-}
 
 void begin(Heap *heap) {
     static constinit Once<bool> started;

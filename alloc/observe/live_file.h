@@ -70,7 +70,4 @@ void show(const Heap *heap);
 // The heap's record is free again.
 void end(Heap *heap);
 
-// The name that the process was started by.
-const char *program_name();
-
 }  // namespace jemalloc_lua::stats_file

@@ -10,7 +10,7 @@
 #include "system/low_addresses.h"
 #include "heap/heap.h"
 #include "state/extras.h"
-#include "state/hold.h"
+#include "state/inside.h"
 #include "check/memcheck.h"
 #include "observe/live_file.h"
 #include "state/watch.h"

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "heap/heap.h"
+#include "state/inside.h"
 
 namespace jemalloc_lua {
 
@@ -13,9 +14,6 @@ inline void (*heap_begun)(Heap *) = nullptr;
 inline constexpr std::size_t first_stats_size =
     (offsetof(jemalloc_lua_stats, fallbacks) + sizeof(unsigned) + alignof(jemalloc_lua_stats) - 1) /
     alignof(jemalloc_lua_stats) * alignof(jemalloc_lua_stats);
-
-// All statistics of a heap but `live`, which only Lua knows.
-void count_heap(const Heap *heap, jemalloc_lua_stats *stats);
 
 // What is in use in a state, as Lua counts it.
 std::size_t live_bytes(lua_State *L);

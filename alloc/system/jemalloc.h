@@ -8,25 +8,17 @@
 #define JEMALLOC_NO_DEMANGLE
 #include <jemalloc/jemalloc.h>
 
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 
+#include "system/flags.h"
+
 namespace jemalloc_lua::je {
 
-// Flags of the *allocx() family. Those of MALLOCX_ARENA and MALLOCX_TCACHE always go together here: without
-// a tcache flag the thread's automatic tcache may answer with memory of another arena.
-constexpr int align_flag(std::size_t alignment) {
-    return std::countr_zero(alignment);
-}
-constexpr int zero_flag = MALLOCX_ZERO;
-constexpr int arena_flag(unsigned index) {
-    return static_cast<int>((index + 1) << 20);
-}
-constexpr int tcache_flag(unsigned id) {
-    return static_cast<int>((id + 2) << 8);
-}
-constexpr int no_tcache_flag = MALLOCX_TCACHE_NONE;
+// flags.h against the header.
+static_assert(MALLOCX_LG_ALIGN(12) == align_flag(4096) && MALLOCX_ZERO == zero_flag);
+static_assert(MALLOCX_TCACHE_NONE == no_tcache_flag && MALLOCX_TCACHE(7) == tcache_flag(7));
+static_assert(MALLOCX_ARENA(7) == arena_flag(7) && MALLCTL_ARENAS_ALL == all_arenas);
 
 inline void *mallocx(std::size_t size, int flags) {
     return ::je_mallocx(size, flags);
@@ -67,16 +59,6 @@ T read(const char *name, T fallback = {}) {
     T value{};
     std::size_t size = sizeof value;
     return je::mallctl(name, &value, &size, nullptr, 0) == 0 ? value : fallback;
-}
-
-// The bytes that jemalloc hands out for a request of `size` bytes (1 to PTRDIFF_MAX), with no alignment
-// asked for: 16-byte steps up to 128, then four steps to each doubling. As nallocx(size, 0), which a test
-// compares it with, but inline; requests below 16 are taken as 16, the alignment that every block has.
-constexpr std::size_t size_class(std::size_t size) {
-    if (size <= 16) return 16;
-    const int ceil_lg = std::bit_width(size - 1);
-    const std::size_t step = std::size_t{1} << (ceil_lg < 7 ? 4 : ceil_lg - 3);
-    return (size + step - 1) & ~(step - 1);
 }
 
 }  // namespace jemalloc_lua::je

@@ -23,8 +23,6 @@
 #include <string_view>
 #include <vector>
 
-#include "base/process.h"
-#include "observe/live_file.h"
 #include "state/watch.h"
 
 namespace jemalloc_lua {
@@ -131,7 +129,7 @@ void add_row(Table &table, std::uint64_t number, const jemalloc_lua_stats &stats
 void print_states(const Register &r) {
     Table table;
     table.text("jemalloc_lua: process ").number(static_cast<std::uint64_t>(getpid())).text(" (");
-    table.text(stats_file::program_name()).text("): ").number(r.open.size()).text(" states open, ");
+    table.text(program_name()).text("): ").number(r.open.size()).text(" states open, ");
     table.number(r.ended).text(" closed; sizes in KiB").end_line();
     table.text("  state   front arena footprint      peak     limit  slabs  large refusals     purged");
     table.end_line();
