@@ -14,9 +14,9 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "host_lua.h"
-#include "jemalloc_lua.h"
+#include "host.h"
 #include "report.h"
+#include "state/inside.h"
 
 using namespace jemalloc_lua;
 
@@ -49,8 +49,8 @@ pid_t program;
 }
 
 // A state of ours in *L, null when out of memory; false where the host's Lua has to make one.
-bool make_state(const HostLua &lua, lua_State **L) {
-    if (!serve(lua)) return false;
+bool make_state(const Host &host, lua_State **L) {
+    if (!serve(host)) return false;
     prepare_report();
     *L = jemalloc_lua_newstate();
     if (*L != nullptr || errno == ENOMEM) return true;
@@ -74,25 +74,25 @@ extern "C" {
 
 JEMALLOC_LUA_API lua_State *luaL_newstate(void) {
     reached = true;
-    const HostLua lua = find_lua(__builtin_return_address(0));
+    const Host &host = find_host(__builtin_return_address(0));
     lua_State *L = nullptr;
-    if (lua.luaL_newstate == nullptr) {
+    if (host.luaL_newstate == nullptr) {
         tell("luaL_newstate() was called, but this process has no Lua that can be seen");
         return nullptr;
     }
-    return make_state(lua, &L) ? L : lua.luaL_newstate();
+    return make_state(host, &L) ? L : host.luaL_newstate();
 }
 
 // jemalloc_lua_newstate() comes through here too, with an allocator that is not the internal one.
 JEMALLOC_LUA_API lua_State *lua_newstate(lua_Alloc f, void *ud) {
     reached = true;
-    const HostLua lua = find_lua(__builtin_return_address(0));
+    const Host &host = find_host(__builtin_return_address(0));
     lua_State *L = nullptr;
-    if (lua.lua_newstate == nullptr) {
+    if (host.lua_newstate == nullptr) {
         tell("lua_newstate() was called, but this process has no Lua that can be seen");
         return nullptr;
     }
-    if (!is_internal(f) || !make_state(lua, &L)) return lua.lua_newstate(f, ud);
+    if (!is_internal(f) || !make_state(host, &L)) return host.lua_newstate(f, ud);
     if (L != nullptr) lua_atpanic(L, nullptr);  // luaL_newstate() sets one, lua_newstate() does not
     return L;
 }
