@@ -1,5 +1,6 @@
--- `luarocks make` builds the Lua module `jemalloc` and installs it. It needs what the whole build needs, which
--- tools/setup gets: CMake, a C++ compiler, LuaJIT's headers, jemalloc's tarball; it reaches for no network.
+-- `luarocks --lua-version 5.1 make` builds the Lua module `jemalloc` and installs it: LuaRocks for another Lua
+-- would look for the headers of that one. It needs what the whole build needs, which tools/setup gets: CMake, a C++
+-- compiler, LuaJIT's headers, jemalloc's tarball; it reaches for no network.
 rockspec_format = "3.0"
 package = "luajit-jemalloc"
 version = "scm-1"
