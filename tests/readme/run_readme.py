@@ -5,15 +5,17 @@
 
 A fenced block says by its first line what it is:
 
-    ```LANGUAGE file=NAME   is written to NAME
-    ```sh run [exit=N]      is run by bash, and must end with N (0)
-    ```lua run              is run by PREFIX/bin/jemalloc-luajit
-    ```output               lines that the program before it has to print, in this order
+    ```LANGUAGE file=NAME      is written to NAME
+    ```sh setup                is run by bash in front of each shell block that follows
+    ```sh run [exit=N]         is run by bash, and must end with N (0)
+    ```lua run [in=NAME,NAME]  is run by jemalloc-luajit, or by each of the commands that are named. luajit, a stock
+                               one, finds the module by LUA_CPATH; without a luajit it is left out, which is printed
+    ```output                  lines that the program before it has to print, in this order
 
 With need=NAME,NAME a program, and the output after it, is left out where one of the commands or files is not
 there; it runs on the libraries that the system's packages bring. PREFIX, an installed prefix, and SOURCE, the
-folder of the source, are variables of the shell blocks; port 8080 becomes one that is free. Other blocks are left
-alone.
+folder of the source, are variables of the shell blocks; PREFIX/bin is on their PATH. Port 8080 becomes one that is
+free. Other blocks are left alone.
 """
 
 import atexit
@@ -32,7 +34,9 @@ FENCE = re.compile(r"^```(\S*)[ \t]*([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOT
 
 
 def run(command, folder, prefix, settings):
-    env = dict(os.environ, PREFIX=str(prefix), SOURCE=str(SOURCE), PATH=PATH, PWD=str(folder))
+    cpath = f"{prefix}/lib/lua/5.1/?.so;{os.environ.get('LUA_CPATH', ';')}"
+    env = dict(os.environ, PREFIX=str(prefix), SOURCE=str(SOURCE), PATH=f"{prefix}/bin:{PATH}", PWD=str(folder),
+               LUA_CPATH=cpath)
     if "need" in settings:
         env.pop("LD_LIBRARY_PATH", None)
     expected = int(settings.get("exit", 0))
@@ -50,6 +54,22 @@ def missing(names):
     """The first of the names that is no command and no file."""
     return next((name for name in names.split(",") if not shutil.which(name, path=PATH) and not Path(name).exists()),
                 None)
+
+
+def commands(language, body, prefix, settings):
+    """The commands that run a block."""
+    if language == "sh":
+        return [["bash", "-ec", body]]
+    if language != "lua":
+        sys.exit(f"run_readme: can't run {language}; it takes sh and lua")
+    places = {"jemalloc-luajit": prefix / "bin/jemalloc-luajit", "luajit": os.environ.get("LUAJIT") or shutil.which("luajit")}
+    names = settings.get("in", "jemalloc-luajit").split(",")
+    for name in names:
+        if name not in places:
+            sys.exit(f"run_readme: in={name}: it takes {', '.join(places)}")
+        if not places[name]:
+            print(f"--- skipped: {name} is not installed")
+    return [[places[name], "-e", body] for name in names if places[name]]
 
 
 def check(body, printed):
@@ -84,7 +104,7 @@ def main():
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
 
-    programs, printed, skipped = 0, None, False
+    programs, printed, skipped, setup = 0, None, False, ""
     folder = without_spaces(folder.resolve())
     for language, words, body in FENCE.findall(text):
         settings = dict(word.partition("=")[::2] for word in words.split())
@@ -97,16 +117,13 @@ def main():
         elif language == "output":
             if not skipped:
                 check(body, printed)
+        elif "setup" in settings:
+            setup += body
         elif "run" in settings:
             print(f"--- {language}\n{body}---", flush=True)
-            if language == "sh":
-                command = ["bash", "-ec", body]
-            elif language == "lua":
-                command = [prefix / "bin/jemalloc-luajit", "-e", body]
-            else:
-                sys.exit(f"run_readme: can't run {language}; it takes sh and lua")
-            printed, skipped = run(command, folder, prefix, settings), False
-            programs += 1
+            for command in commands(language, setup + body if language == "sh" else body, prefix, settings):
+                printed, skipped = run(command, folder, prefix, settings), False
+                programs += 1
     if programs == 0:
         sys.exit("run_readme: no program was found")
 
