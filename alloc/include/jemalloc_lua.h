@@ -41,7 +41,7 @@ extern "C" {
 #endif
 
 #define JEMALLOC_LUA_VERSION_MAJOR 1
-#define JEMALLOC_LUA_VERSION_MINOR 0
+#define JEMALLOC_LUA_VERSION_MINOR 1
 #define JEMALLOC_LUA_VERSION_PATCH 0
 
 /* ---- Options ------------------------------------------------------------------------------------- */
