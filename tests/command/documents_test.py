@@ -39,6 +39,47 @@ def in_bash(line):
                  "bash", str(COMPLETION / "jemalloc-luajit.bash"), line)
 
 
+def documents():
+    """Every document of the source, with its text."""
+    found = list(ROOT.glob("*.md"))
+    for folder in ("alloc", "bench", "binding", "tests", "tools"):
+        found += sorted((ROOT / folder).rglob("*.md"))
+    return [(path, path.read_text(encoding="utf-8")) for path in found]
+
+
+def anchors(text):
+    """What the headings of a document are called in links."""
+    without_code = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    titles = re.findall(r"^#+ (.*)$", without_code, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+class Documents(unittest.TestCase):
+    def test_links_lead_to_files_and_headings_that_exist(self):
+        count = 0
+        for path, text in documents():
+            for link in re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r"^\[[^\]]+\]: (\S+)$", text, re.MULTILINE):
+                if re.match(r"[a-z]+:", link):
+                    continue
+                name, _, anchor = link.partition("#")
+                target = (path.parent / name) if name else path
+                with self.subTest(document=str(path.relative_to(ROOT)), link=link):
+                    self.assertTrue(target.exists())
+                    if anchor:
+                        self.assertIn(anchor, anchors(target.read_text(encoding="utf-8")))
+                count += 1
+        self.assertGreater(count, 50)
+
+    def test_paths_in_backticks_exist(self):
+        for path, text in documents():
+            if path.name == "CHANGELOG.md":  # tells of the past as well
+                continue
+            for name in re.findall(r"`((?:alloc|bench|binding|tests|tools)/[\w./-]*)", text):
+                with self.subTest(document=str(path.relative_to(ROOT)), name=name):
+                    built = name in ("tests/oom/luajit_faults",)
+                    self.assertTrue(built or (ROOT / name).exists())
+
+
 class Security(unittest.TestCase):
     def test_the_files_that_show_the_promises_exist(self):
         page = (ROOT / "alloc" / "SECURITY.md").read_text(encoding="utf-8")
