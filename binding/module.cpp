@@ -95,42 +95,21 @@ int not_ours(lua_State *L) {
     return 2;
 }
 
-void set_number(lua_State *L, const char *name, double value) {
-    lua_pushnumber(L, value);
-    lua_setfield(L, -2, name);
-}
-
 // () -> a table with the fields of jemalloc_lua_stats
 int heap_stats(lua_State *L) {
-    jemalloc_lua_stats stats{};
+    Stats stats{};
     stats.size = sizeof stats;
     if (jemalloc_lua_get_stats(L, &stats) != 0) return not_ours(L);
-    static constexpr const char *fronts[] = {"slab", "direct", "checked"};
-    lua_createtable(L, 0, 18);
-    const struct {
-        const char *name;
-        double value;
-    } fields[] = {
-        {"live", static_cast<double>(stats.live)},
-        {"footprint", static_cast<double>(stats.footprint)},
-        {"peak", static_cast<double>(stats.peak)},
-        {"limit", static_cast<double>(stats.limit)},
-        {"soft_limit", static_cast<double>(stats.soft_limit)},
-        {"nursery_used", static_cast<double>(stats.nursery_used)},
-        {"slabs", static_cast<double>(stats.slabs)},
-        {"empty_slabs", static_cast<double>(stats.empty_slabs)},
-        {"large_blocks", static_cast<double>(stats.large_blocks)},
-        {"large_bytes", static_cast<double>(stats.large_bytes)},
-        {"cached_bytes", static_cast<double>(stats.cached_bytes)},
-        {"refusals", static_cast<double>(stats.refusals)},
-        {"gc_pushes", static_cast<double>(stats.gc_pushes)},
-        {"purged", static_cast<double>(stats.purged)},
-        {"arena", static_cast<double>(stats.arena)},
-        {"fallbacks", static_cast<double>(stats.fallbacks)},
-    };
-    for (const auto &field : fields) set_number(L, field.name, field.value);
-    lua_pushstring(L, stats.front < 3 ? fronts[stats.front] : "?");
-    lua_setfield(L, -2, "front");
+    lua_createtable(L, 0, static_cast<int>(statistics().size()));
+    for (const Statistic &row : statistics()) {
+        const std::uint64_t value = value_of(stats, row);
+        if (row.unit == Unit::word) {
+            lua_pushstring(L, word_of(row, value));
+        } else {
+            lua_pushnumber(L, static_cast<double>(value));
+        }
+        lua_setfield(L, -2, row.name);
+    }
     return 1;
 }
 

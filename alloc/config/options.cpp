@@ -23,6 +23,9 @@
 #include "base/text.h"
 
 namespace jemalloc_lua {
+
+constexpr const char *const front_names[] = {"slab", "direct", "checked", nullptr};
+
 namespace {
 
 using std::string_view;
@@ -34,9 +37,9 @@ struct Word {
     int value;
 };
 
-constexpr Word front_words[] = {{"slab", JEMALLOC_LUA_FRONT_SLAB},
-                                {"direct", JEMALLOC_LUA_FRONT_DIRECT},
-                                {"checked", JEMALLOC_LUA_FRONT_CHECKED},
+constexpr Word front_words[] = {{front_names[JEMALLOC_LUA_FRONT_SLAB], JEMALLOC_LUA_FRONT_SLAB},
+                                {front_names[JEMALLOC_LUA_FRONT_DIRECT], JEMALLOC_LUA_FRONT_DIRECT},
+                                {front_names[JEMALLOC_LUA_FRONT_CHECKED], JEMALLOC_LUA_FRONT_CHECKED},
                                 {}};
 constexpr Word arena_words[] = {{"auto", JEMALLOC_LUA_ARENA_AUTO},
                                 {"own", JEMALLOC_LUA_ARENA_OWN},

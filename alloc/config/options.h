@@ -21,6 +21,9 @@ inline constexpr std::size_t min_small = 528;
 // pair in it is reported on stderr then.
 const Options &environment_options();
 
+// By enum jemalloc_lua_front; ends with null.
+extern const char *const front_names[];
+
 inline constexpr int address_guard_auto = -1;
 
 // What JEMALLOC_LUA_CONF says of the process as a whole; only the preload shim acts on the first three.

@@ -1,87 +1,68 @@
-// Statistics for people and for programs, both printed from one table.
+// The table of statistics, and how it is printed for people and for programs.
+
+#include "heap/stats.h"
 
 #include <algorithm>
 #include <cinttypes>
-#include <cstdint>
 #include <cstring>
 
 #include "base/field.h"
-#include "jemalloc_lua.h"
 #include "base/text.h"
-#include "state/watch.h"
+#include "config/options.h"
 
+namespace jemalloc_lua {
 namespace {
 
-using namespace jemalloc_lua;
-using Stats = jemalloc_lua_stats;
-
-enum class Unit { bytes, number, front, fallbacks };
-
-struct Row {
-    const char *name;
-    Unit unit;
-    std::size_t offset;
-    std::size_t width;
-    const char *help;
-};
+constexpr const char *fallback_words[] = {"arena", "tcache", nullptr};  // JEMALLOC_LUA_FALLBACK_* bits
 
 #define FIELD(name) offsetof(Stats, name), sizeof(Stats::name)
-constexpr Row table[] = {
-    {"front", Unit::front, FIELD(front), "front end"},
-    {"arena", Unit::number, FIELD(arena), "index of the arena of the next large block"},
-    {"live", Unit::bytes, FIELD(live), "in use, as Lua counts it"},
-    {"footprint", Unit::bytes, FIELD(footprint), "held from jemalloc"},
-    {"peak", Unit::bytes, FIELD(peak), "highest footprint"},
-    {"limit", Unit::bytes, FIELD(limit), "hard limit (0: none)"},
-    {"soft_limit", Unit::bytes, FIELD(soft_limit), "where the collector is pushed (0: nowhere)"},
-    {"nursery_used", Unit::bytes, FIELD(nursery_used), "of the nursery"},
-    {"slabs", Unit::number, FIELD(slabs), "slabs"},
-    {"empty_slabs", Unit::number, FIELD(empty_slabs), "slabs without a block, kept for reuse"},
-    {"large_blocks", Unit::number, FIELD(large_blocks), "blocks that are regions of their own"},
-    {"large_bytes", Unit::bytes, FIELD(large_bytes), "bytes of those"},
-    {"cached_bytes", Unit::bytes, FIELD(cached_bytes), "freed blocks kept for reuse, outside of slabs"},
-    {"refusals", Unit::number, FIELD(refusals), "requests refused"},
-    {"gc_pushes", Unit::number, FIELD(gc_pushes), "times that the soft limit pushed the collector"},
-    {"purged", Unit::bytes, FIELD(purged), "given back by retention and trim"},
-    {"fallbacks", Unit::fallbacks, FIELD(fallbacks), "what could not be had"},
+constexpr Statistic table[] = {
+    {"live", Unit::bytes, Kind::gauge, in_top | in_process_list, FIELD(live), "[l]ive",
+     "in use, as collectgarbage('count') tells"},
+    {"footprint", Unit::bytes, Kind::gauge, in_report | in_top | in_process_list, FIELD(footprint),
+     "[f]ootprint", "held from jemalloc, buffers of the Lua module included; never below live"},
+    {"peak", Unit::bytes, Kind::gauge, in_report | in_top, FIELD(peak), "[p]eak", "highest footprint so far"},
+    {"limit", Unit::bytes, Kind::bound, in_report | in_top, FIELD(limit), "li[m]it",
+     "hard limit of the footprint (0: none)"},
+    {"soft_limit", Unit::bytes, Kind::bound, nowhere, FIELD(soft_limit), nullptr,
+     "footprint above which the collector is pushed (0: none)"},
+    {"nursery_used", Unit::bytes, Kind::gauge, nowhere, FIELD(nursery_used), nullptr,
+     "used of the nursery (0: no nursery)"},
+    {"slabs", Unit::number, Kind::gauge, in_report, FIELD(slabs), "slabs", "slabs held"},
+    {"empty_slabs", Unit::number, Kind::gauge, nowhere, FIELD(empty_slabs), nullptr,
+     "slabs without a block, kept for reuse"},
+    {"large_blocks", Unit::number, Kind::gauge, in_report, FIELD(large_blocks), "large",
+     "blocks that are extents of their own"},
+    {"large_bytes", Unit::bytes, Kind::gauge, nowhere, FIELD(large_bytes), nullptr, "held by those blocks"},
+    {"cached_bytes", Unit::bytes, Kind::gauge, nowhere, FIELD(cached_bytes), nullptr,
+     "freed blocks kept for reuse, outside of slabs"},
+    {"refusals", Unit::number, Kind::counter, in_report | in_top | in_process_list, FIELD(refusals),
+     "ref[u]sals", "requests refused, by the limit or for want of memory"},
+    {"gc_pushes", Unit::number, Kind::counter, nowhere, FIELD(gc_pushes), nullptr,
+     "times that the soft limit pushed the collector"},
+    {"purged", Unit::bytes, Kind::counter, in_report, FIELD(purged), "purged",
+     "returned to the system by retention and trim"},
+    {"arena", Unit::index, Kind::gauge, in_report | in_top, FIELD(arena), "[a]rena",
+     "arena that the next large block comes from"},
+    {"front", Unit::word, Kind::gauge, in_report, FIELD(front), "front", "enum jemalloc_lua_front",
+     front_names},
+    {"fallbacks", Unit::words, Kind::gauge, nowhere, FIELD(fallbacks), nullptr,
+     "what could not be had: JEMALLOC_LUA_FALLBACK_* bits", fallback_words},
+    {"requests", Unit::number, Kind::counter, in_top | in_process_list, FIELD(requests), "[r]ate",
+     "blocks asked for, those that stand ready included"},
 };
 #undef FIELD
 
-std::uint64_t get(const Stats &stats, const Row &row) {
-    return read_field<unsigned, std::uint64_t>(stats, row.offset, row.width);
-}
-
-const char *front_name(std::uint64_t front) {
-    switch (front) {
-        case JEMALLOC_LUA_FRONT_SLAB:
-            return "slab";
-        case JEMALLOC_LUA_FRONT_DIRECT:
-            return "direct";
-        case JEMALLOC_LUA_FRONT_CHECKED:
-            return "checked";
-        default:
-            return "unknown";
+// Each row's field begins where the last row's ends, and the last one ends the struct.
+constexpr bool has_every_field_in_order() {
+    std::size_t end = sizeof(Stats::size);
+    for (const Statistic &row : table) {
+        if (row.offset != (end + row.width - 1) / row.width * row.width) return false;
+        end = row.offset + std::size_t{row.width};
     }
+    return (end + alignof(Stats) - 1) / alignof(Stats) * alignof(Stats) == sizeof(Stats);
 }
-
-const char *fallback_name(std::uint64_t bits) {
-    switch (bits) {
-        case 0:
-            return "none";
-        case JEMALLOC_LUA_FALLBACK_ARENA:
-            return "arena";
-        case JEMALLOC_LUA_FALLBACK_TCACHE:
-            return "tcache";
-        default:
-            return "arena and tcache";
-    }
-}
-
-// The word that a value is shown as; null where it is a number.
-const char *name_of(const Row &row, std::uint64_t value) {
-    if (row.unit == Unit::front) return front_name(value);
-    return row.unit == Unit::fallbacks ? fallback_name(value) : nullptr;
-}
+static_assert(has_every_field_in_order());
 
 // A number with a comma at each third digit.
 void add_grouped(Text &text, std::uint64_t value) {
@@ -91,29 +72,72 @@ void add_grouped(Text &text, std::uint64_t value) {
     for (scale /= 1000; scale > 0; scale /= 1000) text.add(",%03" PRIu64, value / scale % 1000);
 }
 
-void add_json(Text &text, const Row &row, std::uint64_t value) {
-    text.add("%s\"%s\":", text.length() == 0 ? "{" : ",", row.name);
-    if (const char *name = name_of(row, value)) return text.add("\"%s\"", name);
-    text.add("%" PRIu64, value);
+// "arena and tcache"; "none" where no bit is set.
+void add_words(Text &text, const char *const *words, std::uint64_t bits) {
+    const char *between = "";
+    for (unsigned bit = 0; words[bit] != nullptr; ++bit) {
+        if ((bits >> bit & 1) == 0) continue;
+        text.add("%s%s", between, words[bit]);
+        between = " and ";
+    }
+    if (*between == '\0') text.add("none");
 }
 
-void add_line(Text &text, const Row &row, std::uint64_t value) {
+bool has_words(const Statistic &row) {
+    return row.unit == Unit::word || row.unit == Unit::words;
+}
+
+void add_name(Text &text, const Statistic &row, std::uint64_t value) {
+    if (row.unit == Unit::words) return add_words(text, row.words, value);
+    text.add("%s", word_of(row, value));
+}
+
+void add_json(Text &text, const Statistic &row, std::uint64_t value) {
+    text.add("%s\"%s\":", text.length() == 0 ? "{" : ",", row.name);
+    if (!has_words(row)) return text.add("%" PRIu64, value);
+    text.add("\"");
+    add_name(text, row, value);
+    text.add("\"");
+}
+
+void add_line(Text &text, const Statistic &row, std::uint64_t value) {
     char shown[48];
-    Text number(shown, sizeof shown);
-    const char *name = name_of(row, value);
-    if (name == nullptr) add_grouped(number, value);
-    if (row.unit == Unit::bytes) number.add(" B");
-    text.add("%-14s %20s  %s\n", row.name, name != nullptr ? name : shown, row.help);
+    Text cell(shown, sizeof shown);
+    if (has_words(row)) {
+        add_name(cell, row, value);
+    } else {
+        add_grouped(cell, value);
+    }
+    if (row.unit == Unit::bytes) cell.add(" B");
+    text.add("%-14s %20s  %s\n", row.name, shown, row.help);
 }
 
 }  // namespace
 
+std::span<const Statistic> statistics() {
+    return table;
+}
+
+std::uint64_t value_of(const Stats &stats, const Statistic &statistic) {
+    return read_field<unsigned, std::uint64_t>(stats, statistic.offset, statistic.width);
+}
+
+const char *word_of(const Statistic &statistic, std::uint64_t value) {
+    for (std::uint64_t i = 0; statistic.words[i] != nullptr; ++i) {
+        if (i == value) return statistic.words[i];
+    }
+    return "unknown";
+}
+
+}  // namespace jemalloc_lua
+
 int jemalloc_lua_stats_format(const jemalloc_lua_stats *stats, int json, char *buf, std::size_t len) {
+    using namespace jemalloc_lua;
     Text text(buf, len);
     if (stats == nullptr || stats->size < first_stats_size) return 0;
     Stats known{};
     std::memcpy(&known, stats, std::min(stats->size, sizeof known));
-    for (const Row &row : table) (json != 0 ? add_json : add_line)(text, row, get(known, row));
+    for (const Statistic &row : table) (json != 0 ? add_json : add_line)(text, row, value_of(known, row));
     if (json != 0) text.add("}");
     return text.length();
 }

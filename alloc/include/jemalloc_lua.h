@@ -222,30 +222,33 @@ JEMALLOC_LUA_API void jemalloc_lua_close(lua_State *L);
 #define JEMALLOC_LUA_FALLBACK_TCACHE 2u /* no tcache of its own: jemalloc has no more, or no memory */
 
 /*
- * What a state's heap holds, in bytes where not said otherwise. The caller sets `size` to
- * sizeof(jemalloc_lua_stats); fields that an older library does not know are set to zero.
+ * What a state's heap holds; a field is in bytes unless its comment says what it counts. The caller sets `size`
+ * to sizeof(jemalloc_lua_stats). Later versions add fields at the end; fields that an older library does not
+ * know are set to zero.
+ *
+ * With a limit and an arena of its own, the footprint of a heap with front:direct or front:checked also has the
+ * gaps between its blocks.
  */
 typedef struct jemalloc_lua_stats {
     size_t size;
-    size_t live;         /* in use, as Lua counts it: collectgarbage("count") */
-    size_t footprint;    /* held from jemalloc, by buffers of the Lua module too; never below live. With a
-                          * limit, and an arena of its own, also what direct and checked leave unused
-                          * between blocks */
-    size_t peak;         /* the highest footprint so far */
-    size_t limit;        /* hard limit; 0: none */
-    size_t soft_limit;   /* where the collector is pushed; 0: none */
-    size_t nursery_used; /* of the nursery; 0 where there is none */
-    size_t slabs;        /* number of slabs */
-    size_t empty_slabs;  /* number of those that hold no block and are kept for reuse */
-    size_t large_blocks; /* number of blocks that are jemalloc regions of their own */
-    size_t large_bytes;  /* bytes of those */
+    size_t live;         /* in use, as collectgarbage('count') tells */
+    size_t footprint;    /* held from jemalloc, buffers of the Lua module included; never below live */
+    size_t peak;         /* highest footprint so far */
+    size_t limit;        /* hard limit of the footprint (0: none) */
+    size_t soft_limit;   /* footprint above which the collector is pushed (0: none) */
+    size_t nursery_used; /* used of the nursery (0: no nursery) */
+    size_t slabs;        /* slabs held */
+    size_t empty_slabs;  /* slabs without a block, kept for reuse */
+    size_t large_blocks; /* blocks that are extents of their own */
+    size_t large_bytes;  /* held by those blocks */
     size_t cached_bytes; /* freed blocks kept for reuse, outside of slabs */
-    uint64_t refusals;   /* number of requests refused, by the limit or for want of memory */
-    uint64_t gc_pushes;  /* number of times that the soft limit pushed the collector */
-    uint64_t purged;     /* bytes given back to the system by retention and by trim */
-    unsigned arena;      /* index of the arena that the next large block comes from */
+    uint64_t refusals;   /* requests refused, by the limit or for want of memory */
+    uint64_t gc_pushes;  /* times that the soft limit pushed the collector */
+    uint64_t purged;     /* returned to the system by retention and trim */
+    unsigned arena;      /* arena that the next large block comes from */
     unsigned front;      /* enum jemalloc_lua_front */
-    unsigned fallbacks;  /* JEMALLOC_LUA_FALLBACK_* bits */
+    unsigned fallbacks;  /* what could not be had: JEMALLOC_LUA_FALLBACK_* bits */
+    uint64_t requests;   /* blocks asked for, those that stand ready included */
 } jemalloc_lua_stats;
 
 /* Fills stats. EINVAL for a state that is not ours, NULL, or a `size` smaller than the first version's. */

@@ -6,6 +6,7 @@
 
 #include "base/process.h"
 #include "config/options.h"
+#include "heap/stats.h"
 #include "jemalloc_lua.h"
 #include "system/flags.h"
 #include "system/provider.h"

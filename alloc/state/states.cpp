@@ -7,13 +7,13 @@
 #include <cstdio>
 #include <cstring>
 
-#include "system/low_addresses.h"
+#include "check/memcheck.h"
 #include "heap/heap.h"
+#include "observe/live_file.h"
 #include "state/extras.h"
 #include "state/inside.h"
-#include "check/memcheck.h"
-#include "observe/live_file.h"
 #include "state/watch.h"
+#include "system/low_addresses.h"
 
 namespace jemalloc_lua {
 
@@ -205,6 +205,7 @@ std::size_t live_bytes(lua_State *L) {
 void count_heap(const Heap *heap, jemalloc_lua_stats *stats) {
     heap->account.count(stats);
     stats->purged = heap->purged;
+    stats->requests = heap->requests;
     stats->arena = heap->source.arena();
     stats->fallbacks = heap->source.fallbacks();
     heap->front->count(heap, stats);

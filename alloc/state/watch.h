@@ -10,11 +10,6 @@ namespace jemalloc_lua {
 // hear of the heap's end as well, the callee replaces heap->front by a copy with a `destroy` of its own.
 inline void (*heap_begun)(Heap *) = nullptr;
 
-// sizeof(jemalloc_lua_stats) of version 1.0, whose last field was `fallbacks`.
-inline constexpr std::size_t first_stats_size =
-    (offsetof(jemalloc_lua_stats, fallbacks) + sizeof(unsigned) + alignof(jemalloc_lua_stats) - 1) /
-    alignof(jemalloc_lua_stats) * alignof(jemalloc_lua_stats);
-
 // What is in use in a state, as Lua counts it.
 std::size_t live_bytes(lua_State *L);
 

@@ -18,6 +18,7 @@
 #include <climits>
 #include <csignal>
 #include <cstddef>
+#include <cstring>
 #include <mutex>
 #include <new>
 #include <string_view>
@@ -34,7 +35,7 @@ struct OpenState {
 };
 
 struct ClosedState {
-    jemalloc_lua_stats last;
+    Stats last;
     std::uint64_t number;
 };
 
@@ -103,26 +104,55 @@ class Table {
     std::size_t used_ = 0;
 };
 
-std::string_view front_name(unsigned front) {
-    switch (front) {
-        case JEMALLOC_LUA_FRONT_SLAB:
-            return "slab";
-        case JEMALLOC_LUA_FRONT_DIRECT:
-            return "direct";
-        default:
-            return "checked";
+std::size_t width_of(const Statistic &column) {
+    if (column.unit == Unit::bytes) return 10;
+    return std::max(std::strlen(column.head) + 2, std::size_t{7});
+}
+
+// The head of a column without the brackets around the key that sorts by it elsewhere.
+void add_head(Table &table, const Statistic &column) {
+    char head[24];
+    std::size_t length = 0;
+    for (const char *c = column.head; *c != '\0' && length < sizeof head; ++c) {
+        if (*c != '[' && *c != ']') head[length++] = *c;
+    }
+    table.text({head, length}, width_of(column));
+}
+
+void add_value(Table &table, const Statistic &column, std::uint64_t value) {
+    if (column.unit == Unit::word) {
+        table.text(word_of(column, value), width_of(column));
+    } else if (column.unit == Unit::bytes) {
+        table.kib(value, width_of(column));
+    } else {
+        table.number(value, width_of(column));
     }
 }
 
-void add_row(Table &table, std::uint64_t number, const jemalloc_lua_stats &stats, bool open) {
-    table.number(number, 7).text(front_name(stats.front), 8).number(stats.arena, 6);
-    if (open) {
-        table.kib(stats.footprint, 10);
-    } else {
-        table.text("closed", 10);
+// Calls f for each column: names first, then indices, then what is counted.
+template <class F>
+void each_column(F &&f) {
+    const auto place = [](Unit unit) { return unit == Unit::word ? 0 : unit == Unit::index ? 1 : 2; };
+    for (int at = 0; at <= 2; ++at) {
+        for (const Statistic &row : statistics()) {
+            if ((row.shown & in_report) != 0 && place(row.unit) == at) f(row);
+        }
     }
-    table.kib(stats.peak, 10).kib(stats.limit, 10).number(stats.slabs, 7).number(stats.large_blocks, 7);
-    table.number(stats.refusals, 9).kib(stats.purged, 11).end_line();
+}
+
+// A closed state holds nothing: the word "closed" stands in place of the first count of bytes.
+void add_row(Table &table, std::uint64_t number, const Stats &stats, bool open) {
+    table.number(number, 7);
+    bool told = open;
+    each_column([&](const Statistic &column) {
+        if (!told && column.unit == Unit::bytes) {
+            table.text("closed", width_of(column));
+            told = true;
+        } else {
+            add_value(table, column, value_of(stats, column));
+        }
+    });
+    table.end_line();
 }
 
 // The caller holds the lock.
@@ -131,7 +161,8 @@ void print_states(const Register &r) {
     table.text("jemalloc_lua: process ").number(static_cast<std::uint64_t>(getpid())).text(" (");
     table.text(program_name()).text("): ").number(r.open.size()).text(" states open, ");
     table.number(r.ended).text(" closed; sizes in KiB").end_line();
-    table.text("  state   front arena footprint      peak     limit  slabs  large refusals     purged");
+    table.text("state", 7);
+    each_column([&](const Statistic &column) { add_head(table, column); });
     table.end_line();
     const std::uint64_t first = r.ended > closed_kept ? r.ended - closed_kept : 0;
     for (std::uint64_t i = first; i < r.ended; ++i) {
@@ -139,7 +170,7 @@ void print_states(const Register &r) {
         add_row(table, state.number, state.last, false);
     }
     for (const OpenState &state : r.open) {
-        jemalloc_lua_stats stats{};
+        Stats stats{};
         count_heap(state.heap, &stats);
         add_row(table, state.number, stats, true);
     }

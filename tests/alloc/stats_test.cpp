@@ -2,11 +2,16 @@
 // effect they show.
 
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
+#include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
+#include <regex>
 #include <string>
 #include <vector>
 
+#include "heap/stats.h"
 #include "support.h"
 
 namespace {
@@ -166,7 +171,23 @@ TEST(SlabStatistics, TellThatALargerBlockComesInPlaceOfWhatWasGivenBack) {
     alloc(heap, larger, 16 * M, 0);
 }
 
+TEST_P(Statistics, CountRequests) {
+    const State one = state();
+    const std::uint64_t before = stats(one.get()).requests;
+    EXPECT_EQ("", run(one.get(), "t = {} for i = 1, 1e5 do t[i] = {i} end"));
+    EXPECT_GE(stats(one.get()).requests - before, 100'000u);
+    EXPECT_LE(stats(one.get()).requests - before, 250'000u);
+}
+
 // ---- Asking for them
+
+std::string format(const Stats &some, int json) {
+    std::string text(static_cast<std::size_t>(jemalloc_lua_stats_format(&some, json, nullptr, 0)) + 1, '?');
+    EXPECT_EQ(static_cast<int>(text.size()) - 1,
+              jemalloc_lua_stats_format(&some, json, text.data(), text.size()));
+    text.pop_back();
+    return text;
+}
 
 TEST(GetStats, RefusesStatesThatAreNotOurs) {
     Stats some{};
@@ -182,13 +203,26 @@ TEST(GetStats, RefusesStatesThatAreNotOurs) {
 TEST(GetStats, RefusesAStructThatIsTooSmall) {
     const State one(jemalloc_lua_newstate());
     EXPECT_EQ(EINVAL, jemalloc_lua_get_stats(one.get(), nullptr));
-    for (const std::size_t size : {std::size_t{0}, std::size_t{8}, sizeof(Stats) - 1}) {
+    for (const std::size_t size : {std::size_t{0}, std::size_t{8}, offsetof(Stats, requests) - 1}) {
         Stats some;
         std::memset(&some, '#', sizeof some);
         some.size = size;
         EXPECT_EQ(EINVAL, jemalloc_lua_get_stats(one.get(), &some));
         EXPECT_EQ('#', *reinterpret_cast<char *>(&some.live)) << "written to";
     }
+}
+
+// What programs compiled against version 1.0 pass, whose last field was `fallbacks`.
+TEST(GetStats, WritesNoMoreThanTheCallersVersionHas) {
+    const State one = test::state("arena:own,limit:16M");
+    Stats some;
+    std::memset(&some, '#', sizeof some);
+    some.size = offsetof(Stats, requests);
+    EXPECT_EQ(0, jemalloc_lua_get_stats(one.get(), &some));
+    EXPECT_EQ(16 * M, some.limit);
+    EXPECT_EQ(std::string(sizeof some.requests, '#'),
+              std::string(reinterpret_cast<char *>(&some.requests), sizeof some.requests));
+    EXPECT_NE(std::string::npos, format(some, 1).find("\"requests\":0"));
 }
 
 TEST(GetStats, ZeroesFieldsThatItDoesNotKnow) {
@@ -205,26 +239,54 @@ TEST(GetStats, ZeroesFieldsThatItDoesNotKnow) {
     EXPECT_EQ(std::string(32, '\0'), std::string(later.added, 32));
 }
 
-// ---- Printing
+// ---- The table and the header
 
-std::string format(const Stats &some, int json) {
-    std::string text(static_cast<std::size_t>(jemalloc_lua_stats_format(&some, json, nullptr, 0)) + 1, '?');
-    EXPECT_EQ(static_cast<int>(text.size()) - 1,
-              jemalloc_lua_stats_format(&some, json, text.data(), text.size()));
-    text.pop_back();
-    return text;
+struct Field {
+    std::string name;
+    std::string comment;
+};
+
+// The fields of jemalloc_lua_stats after `size`, as the public header declares them.
+std::vector<Field> header_fields() {
+    std::ifstream file(TEST_HEADER);
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    const std::size_t begin = text.find("typedef struct jemalloc_lua_stats {");
+    const std::string fields = text.substr(begin, text.find("} jemalloc_lua_stats;") - begin);
+    const std::regex declaration(R"((?:size_t|uint64_t|unsigned) (\w+);\s*/\* ([^]*?) \*/)");
+    std::vector<Field> found;
+    for (std::sregex_iterator at(fields.begin(), fields.end(), declaration), end; at != end; ++at) {
+        found.push_back({(*at)[1], std::regex_replace((*at)[2].str(), std::regex(R"(\s+)"), " ")});
+    }
+    return found;
 }
 
-constexpr const char *names[] = {"live",         "footprint",    "peak",         "limit",     "soft_limit",
-                                 "slabs",        "empty_slabs",  "large_blocks", "arena",     "large_bytes",
-                                 "front",        "cached_bytes", "refusals",     "gc_pushes", "purged",
-                                 "nursery_used", "fallbacks"};
+// The struct's layout holds the table's order already, by a static_assert.
+TEST(StatisticsTable, SaysWhatTheHeaderSaysInTheSameOrder) {
+    const auto rows = jemalloc_lua::statistics();
+    const std::vector<Field> fields = header_fields();
+    ASSERT_EQ(fields.size(), rows.size());
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+        EXPECT_EQ(fields[i].name, rows[i].name);
+        EXPECT_EQ(fields[i].comment, rows[i].help) << rows[i].name;
+    }
+}
+
+TEST(StatisticsTable, HasAHeadForEachColumn) {
+    for (const auto &row : jemalloc_lua::statistics()) {
+        EXPECT_EQ(row.shown != jemalloc_lua::nowhere, row.head != nullptr) << row.name;
+        EXPECT_EQ(row.unit == jemalloc_lua::Unit::word || row.unit == jemalloc_lua::Unit::words,
+                  row.words != nullptr)
+            << row.name;
+    }
+}
+
+// ---- Printing
 
 TEST(StatsFormat, IsATableForPeople) {
     const State one = test::state("front:direct,limit:16M");
     const std::string table = format(stats(one.get()), 0);
-    for (const char *name : names)
-        EXPECT_NE(std::string::npos, ("\n" + table).find("\n" + std::string(name)));
+    for (const auto &[name, comment] : header_fields())
+        EXPECT_NE(std::string::npos, ("\n" + table).find("\n" + name + " ")) << name;
     EXPECT_NE(std::string::npos, table.find("direct"));
     EXPECT_NE(std::string::npos, table.find("16,777,216"));
 }
@@ -233,9 +295,15 @@ TEST(StatsFormat, IsJsonForPrograms) {
     const State one = test::state("front:direct,limit:16M");
     const Stats now = stats(one.get());
     const auto json = nlohmann::json::parse(format(now, 1));
-    for (const char *name : names) EXPECT_TRUE(json.contains(name)) << name;
+    for (const auto &[name, comment] : header_fields()) EXPECT_TRUE(json.contains(name)) << name;
     EXPECT_EQ("direct", json["front"]);
     EXPECT_EQ("none", json["fallbacks"]);
+    Stats some{};
+    some.size = sizeof some;
+    some.front = 77;
+    some.fallbacks = JEMALLOC_LUA_FALLBACK_ARENA | JEMALLOC_LUA_FALLBACK_TCACHE;
+    EXPECT_EQ("unknown", nlohmann::json::parse(format(some, 1))["front"]);
+    EXPECT_EQ("arena and tcache", nlohmann::json::parse(format(some, 1))["fallbacks"]);
     EXPECT_EQ(16 * M, json["limit"]);
     EXPECT_EQ(now.live, json["live"]);
     EXPECT_EQ(now.footprint, json["footprint"]);
