@@ -139,7 +139,7 @@ class Reader {
     Verdict check() {
         if (line_.allocator != Allocator::heap && (!line_.conf.empty() || line_.stats != Stats::none)) {
             return misuse(std::string(line_.conf.empty() ? "--jemalloc-stats" : "--jemalloc") +
-                          " is about our heap: it goes with --jemalloc-allocator heap, the default");
+                          " is for this library's heap: it takes --jemalloc-allocator heap, the default");
         }
         return Verdict::good;
     }
