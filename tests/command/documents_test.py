@@ -80,6 +80,26 @@ class Documents(unittest.TestCase):
                     self.assertTrue(built or (ROOT / name).exists())
 
 
+class Options(unittest.TestCase):
+    def test_the_page_by_goal_names_every_option(self):
+        page = (ROOT / "alloc" / "OPTIONS.md").read_text(encoding="utf-8")
+        for key in ALL_KEYS:
+            with self.subTest(key=key):
+                self.assertRegex(page, rf"`(?:[^`]*,)?{key}[`:]")
+
+    def test_options_that_documents_advise_are_accepted(self):
+        count = 0
+        for path, text in documents():
+            for conf in set(re.findall(r"`((?:[a-z_]+:[^`\s,]+,?)+)`", text)):
+                if conf.partition(":")[0] not in ALL_KEYS or re.search(r"INDEX|:'", conf):  # arena:INDEX, in quotes
+                    continue
+                conf = conf.replace("/tmp/", tempfile.gettempdir() + "/")
+                with self.subTest(document=str(path.relative_to(ROOT)), conf=conf):
+                    self.assertEqual(run("-e", "", JEMALLOC_LUA_CONF=conf).err, "")
+                count += 1
+        self.assertGreater(count, 30)
+
+
 class Security(unittest.TestCase):
     def test_the_files_that_show_the_promises_exist(self):
         page = (ROOT / "alloc" / "SECURITY.md").read_text(encoding="utf-8")
