@@ -8,8 +8,9 @@ The table has a row for each folder, the lowest layer first. Its columns:
     folder        the folder, as `pages/`
     idea          text for people
     may include   the folders above this row that its files may include, as `base/`, `config/`; "all above"; "nothing"
-    outside       what else its files may include: Lua (lua.h and its like), jemalloc (jemalloc.h), kernel (sys/*.h,
-                  linux/*.h), or "nothing". "nothing, nor a clock or memory" forbids the headers of those as well
+    outside       what else its files may include: Lua (lua.h and its like), jemalloc (system/jemalloc.h, which alone
+                  includes <jemalloc/jemalloc.h>), kernel (sys/*.h, linux/*.h), or "nothing". "nothing, nor a clock or
+                  memory" forbids the headers of those as well
     begin with    the file that explains the folder; it opens with a comment
 
 Ends with 1 where a file breaks the table, and with 2 where the table can't be read. tools/lint layers runs it.
@@ -24,7 +25,7 @@ INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*(?:<([^>]+)>|"([^"]+)")', re.M
 SOURCES = {".h", ".hpp", ".c", ".cpp"}
 KINDS = {
     "Lua": re.compile(r"^(lua|lauxlib|lualib|luajit|luaconf)\.h(pp)?$"),
-    "jemalloc": re.compile(r"^(jemalloc/|system/)?jemalloc\.h$"),
+    "jemalloc": re.compile(r"^(jemalloc/|system/)jemalloc\.h$"),
     "kernel": re.compile(r"^(sys|linux|asm)/(?!types\.h$)"),
 }
 PURE = "nor a clock or memory"
@@ -114,6 +115,8 @@ def violations(alloc):
 
 def problem_of(alloc, layers, layer, name, quoted):
     """What is wrong with a file of this layer that includes `name`, or None."""
+    if name.startswith("jemalloc/") and layer.folder != "system":
+        return f"{layer.folder}/ includes {name}; system/jemalloc.h alone does"
     kind = next((kind for kind, pattern in KINDS.items() if pattern.search(name)), None)
     if kind and kind not in layer.outside:
         allowed = ", ".join(f"{each.folder}/" for each in layers.values() if kind in each.outside) or "no folder"

@@ -78,7 +78,7 @@ class Layers(unittest.TestCase):
             self.assert_one({"policy/retention.h": text}, "policy/retention.h: the file that explains its folder")
 
     def test_jemalloc_and_the_kernel_outside_of_system(self):
-        self.assert_one({"blocks/small.cpp": "#include <jemalloc/jemalloc.h>\n"}, "jemalloc is for system/")
+        self.assert_one({"blocks/small.cpp": "#include <jemalloc/jemalloc.h>\n"}, "system/jemalloc.h alone does")
         self.assert_one({"blocks/small.cpp": '#include "system/jemalloc.h"\n'}, "jemalloc is for system/")
         self.assert_one({"base/text.cpp": "#  include <sys/mman.h>\n"}, "kernel is for system/")
 
