@@ -95,7 +95,7 @@ typedef struct jemalloc_lua_options {
     /* sizeof(jemalloc_lua_options) as the caller was compiled; jemalloc_lua_options_init() sets it. */
     size_t size;
 
-    /* enum jemalloc_lua_front. */
+    /* enum jemalloc_lua_front. Default: slab. */
     int front;
 
     /* enum jemalloc_lua_arena, or the index of an arena of the jemalloc that this library runs on, which

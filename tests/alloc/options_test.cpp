@@ -2,7 +2,10 @@
 
 #include <cerrno>
 #include <cstring>
+#include <fstream>
+#include <iterator>
 #include <random>
+#include <regex>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -191,6 +194,37 @@ INSTANTIATE_TEST_SUITE_P(
            Key{"scrub", "false", {{"true", "true"}, {"false", "false"}}, {"", "1", "0", "yes", "TRUE"}},
            Key{"harden", "false", {{"true", "true"}, {"false", "false"}}, {"", "1", "0", "yes", "TRUE"}}),
     [](const auto &info) { return std::string(info.param.key); });
+
+// ---- The header
+
+// What the public header's comments say of defaults, as `key:value` text. A field without a comment shares
+// the one before it.
+std::string defaults_of_the_header() {
+    std::ifstream file(TEST_HEADER);
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    const std::size_t begin = text.find("typedef struct jemalloc_lua_options {");
+    const std::string fields = text.substr(begin, text.find("} jemalloc_lua_options;") - begin);
+    const std::regex part(R"(/\*([^]*?)\*/|(?:int|unsigned|size_t|intptr_t) (\w+);)");
+    const std::regex initial(R"(Default:[\s*]+(\w+)(?:[\s*]+([KM])iB)?)");
+    std::string conf;
+    std::string comment;
+    for (std::sregex_iterator at(fields.begin(), fields.end(), part), end; at != end; ++at) {
+        const std::string key = (*at)[2];
+        if (key.empty()) comment = (*at)[1];
+        if (key.empty() || key == "size") continue;
+        std::smatch found;
+        EXPECT_TRUE(std::regex_search(comment, found, initial)) << key << ": " << comment;
+        const std::string value = found[1] == "JEMALLOC_LUA_DECAY_DEFAULT" ? "default" : found[1].str();
+        conf += (conf.empty() ? "" : ",") + key + ":" + value + found[2].str();
+    }
+    return conf;
+}
+
+TEST(Header, SaysTheDefaultsOfTheTableInItsOrder) {
+    const std::string table = format(defaults(), true);
+    EXPECT_EQ(std::regex_replace(table, std::regex("(scrub|harden):false"), "$1:0"),
+              defaults_of_the_header());
+}
 
 // ---- The whole text
 
