@@ -107,6 +107,12 @@ void Account::show_now() {
 // Both calls of lua_gc() only set a field of LuaJIT's global state, so they may be made from inside the
 // allocator: the collector starts at its next check (lj_api.c, LUA_GCRESTART and LUA_GCSETSTEPMUL).
 void Account::push() {
+    // A collector that the host or the script has stopped stays stopped; so does one in a finalizer, where
+    // LuaJIT stops it.
+    if (lua_gc(state_, LUA_GCISRUNNING, 0) == 0) {
+        next_push_ = footprint_ + push_step();
+        return set_marks();
+    }
     ++pushes_;
     lua_gc(state_, LUA_GCRESTART, 0);
     if (!pushing_) {

@@ -150,6 +150,18 @@ TEST_P(Limits, LeaveTheCollectorsSpeedAsTheScriptSetIt) {
     EXPECT_EQ(321, test::number(one.get(), "collectgarbage('setstepmul', 200)"));
 }
 
+TEST_P(Limits, LeaveACollectorThatTheScriptHasStoppedAlone) {
+    const State one = state("limit:12M");
+    EXPECT_EQ("", run(one.get(), R"(
+        collectgarbage() collectgarbage('stop')
+        local finalized = false
+        getmetatable(newproxy(true)).__gc = function() finalized = true end
+        local full = not pcall(function() local t = {} for i = 1, 1e8 do t[i] = {} end end)
+        assert(full and not finalized and not collectgarbage('isrunning'))
+        collectgarbage()
+        assert(finalized))"));
+}
+
 // ---- Limits of a live state
 
 TEST_P(Limits, CanBeSetRaisedLoweredAndRemoved) {
