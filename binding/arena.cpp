@@ -10,7 +10,6 @@ extern "C" {
 #include <new>
 
 #include "memory.h"
-#include "state/inside.h"
 
 // Weak for the same reason as in module.cpp.
 #pragma weak lua_newuserdata
@@ -20,22 +19,10 @@ extern "C" {
 namespace jemalloc_lua {
 namespace {
 
-// For an arena's record as well: the thread's cache may hold freed blocks of another arena, which goes.
-constexpr int no_tcache_flag = 0x100;
-
-int arena_flag(unsigned index) {
-    return static_cast<int>((index + 1) << 20);
-}
-int tcache_flag(int id) {
-    return (id + 2) << 8;
-}
+// Of control blocks: the thread's cache may hold freed blocks of an arena that is about to go.
+constexpr int block_flags = je::no_tcache_flag;
 
 // ---- Tcaches
-
-// The struct of arena.lua; id is -1 where there is none.
-struct Tcache {
-    std::int32_t id;
-};
 
 // 0 or an errno.
 int create_tcache(Memory *memory, Tcache *tcache) {
@@ -43,49 +30,45 @@ int create_tcache(Memory *memory, Tcache *tcache) {
     std::size_t size = sizeof id;
     const int error = memory->mallctl("tcache.create", &id, &size, nullptr, 0);
     if (error != 0) return error;
-    if (id < max_tcaches) memory->live_tcaches[id] = 1;
-    tcache->id = static_cast<std::int32_t>(id);
+    if (id < je::tcache_ids) memory->live_tcaches[id] = 1;
+    tcache->_id = static_cast<std::int32_t>(id);
     return 0;
 }
 
 void release_tcache(Memory *memory, Tcache *tcache) {
-    if (tcache->id < 0) return;
-    auto id = static_cast<unsigned>(tcache->id);
-    tcache->id = -1;
-    if (id < max_tcaches) memory->live_tcaches[id] = 0;
+    if (tcache->_id < 0) return;
+    auto id = static_cast<unsigned>(tcache->_id);
+    tcache->_id = -1;
+    if (id < je::tcache_ids) memory->live_tcaches[id] = 0;
     memory->mallctl("tcache.destroy", nullptr, nullptr, &id, sizeof id);
 }
 
 // ---- Arenas
 
-// The struct of arena.lua.
-struct Arena {
-    ArenaBlock *block;
-};
-
 // 0 or an errno; then nothing is left behind.
 int create_arena(Memory *memory, Arena *arena, bool with_tcache) {
-    auto *block = static_cast<ArenaBlock *>(memory->mallocx(sizeof(ArenaBlock), no_tcache_flag));
+    auto *block = static_cast<ArenaBlock *>(memory->mallocx(sizeof(ArenaBlock), block_flags));
     if (block == nullptr) return ENOMEM;
     unsigned index = 0;
     std::size_t size = sizeof index;
     const int error = memory->mallctl("arenas.create", &index, &size, nullptr, 0);
     if (error != 0) {
-        memory->sdallocx(block, sizeof *block, no_tcache_flag);
+        memory->sdallocx(block, sizeof *block, block_flags);
         return error;
     }
     Tcache tcache{-1};
     if (with_tcache) create_tcache(memory, &tcache);  // without one where jemalloc has no more
-    const int cache = tcache.id >= 0 ? tcache_flag(tcache.id) : no_tcache_flag;
-    *block = {static_cast<std::int32_t>(index), 1, tcache.id, arena_flag(index) | cache};
-    arena->block = block;
+    const int cache =
+        tcache._id >= 0 ? je::tcache_flag(static_cast<unsigned>(tcache._id)) : je::no_tcache_flag;
+    *block = {static_cast<std::int32_t>(index), 1, tcache._id, je::arena_flag(index) | cache};
+    arena->_block = block;
     return 0;
 }
 
 void release_arena(Memory *memory, Arena *arena) {
-    ArenaBlock *block = arena->block;
+    ArenaBlock *block = arena->_block;
     if (block == nullptr) return;
-    arena->block = nullptr;
+    arena->_block = nullptr;
     drop(memory, block);
 }
 
@@ -130,11 +113,6 @@ void get(lua_State *L, const char *name, Function *function) {
     lua_settop(L, -2);
 }
 
-void set_address(lua_State *L, const char *name, void *address) {
-    lua_pushlightuserdata(L, address);
-    lua_setfield(L, -2, name);
-}
-
 }  // namespace
 
 void drop(Memory *memory, ArenaBlock *block) {
@@ -142,7 +120,7 @@ void drop(Memory *memory, ArenaBlock *block) {
     // Freed blocks of this arena may lie in caches, which must not meet them after the arena is gone.
     Tcache own{block->tcache};
     release_tcache(memory, &own);
-    for (unsigned id = 0; id < max_tcaches; ++id) {
+    for (unsigned id = 0; id < je::tcache_ids; ++id) {
         if (memory->live_tcaches[id] == 0) continue;
         memory->mallctl("tcache.flush", nullptr, nullptr, &id, sizeof id);
     }
@@ -150,7 +128,7 @@ void drop(Memory *memory, ArenaBlock *block) {
     char name[32];
     std::snprintf(name, sizeof name, "arena.%d.destroy", block->index);
     memory->mallctl(name, nullptr, nullptr, nullptr, 0);
-    memory->sdallocx(block, sizeof *block, no_tcache_flag);
+    memory->sdallocx(block, sizeof *block, block_flags);
 }
 
 void add_memory(lua_State *L, int native) {

@@ -1,7 +1,7 @@
 // The memory of buffers (lua/buffer.lua): allocated, resized and freed in one call each.
 //
-// The block counts towards the limit of the state that made the buffer, as the real bytes that jemalloc
-// gives.
+// The block is charged to the heap of the state that made the buffer, with the real bytes that jemalloc
+// gives, so that it counts towards the limit.
 
 extern "C" {
 #include <lua.h>
@@ -13,93 +13,127 @@ extern "C" {
 #include <cstring>
 
 #include "memory.h"
-#include "state/inside.h"
 
 namespace jemalloc_lua {
 namespace {
 
-// The struct of buffer.lua.
-struct Buffer {
-    char *data;
-    std::int64_t n;
-    std::int64_t bytes;
-    std::int64_t held;  // the block's real size, as it was counted
-    std::int32_t near;
-    std::int32_t flags;
-    bool freed;
-    bool in_arena;
-    ArenaBlock *arena;
-};
-
-enum Result { done, over_limit, no_memory };
-
-constexpr int zero_flag = 0x40;
+// Of resize(). `due`: done, and the collector is to be pushed.
+enum Result { done, due, over_limit, no_memory };
 
 void free_block(const Memory *memory, Buffer *buffer) {
-    if (buffer->data == nullptr) return;
-    memory->sdallocx(buffer->data, static_cast<std::size_t>(buffer->bytes), buffer->flags);
-    if (memory->heap != nullptr) uncharge(memory->heap, static_cast<std::size_t>(buffer->held));
-    buffer->data = nullptr;
-    buffer->held = 0;
+    if (buffer->_data == nullptr) return;
+    memory->sdallocx(buffer->_data, static_cast<std::size_t>(buffer->_bytes), buffer->_flags);
+    if (memory->heap != nullptr) uncharge(memory->heap, static_cast<std::size_t>(buffer->_held));
+    buffer->_data = nullptr;
+    buffer->_held = 0;
 }
 
-int allocate(const Memory *memory, Buffer *buffer, std::size_t bytes, bool zero) {
-    const std::size_t real = memory->nallocx(bytes, buffer->flags);
-    const auto old_real = static_cast<std::size_t>(buffer->held);
+Result allocate(const Memory *memory, Buffer *buffer, std::size_t bytes, bool zero) {
+    const std::size_t real = memory->nallocx(bytes, buffer->_flags);
+    const auto old_real = static_cast<std::size_t>(buffer->_held);
     if (real == 0) return no_memory;
     if (memory->heap != nullptr && real > old_real && !charge(memory->heap, real - old_real))
         return over_limit;
     // jemalloc zeroes what comes after the old block, and of fresh pages touches none.
-    const auto old = static_cast<std::size_t>(buffer->bytes);
-    const int flags = buffer->flags | (zero ? zero_flag : 0);
-    if (zero && old > 0 && bytes > old) std::memset(buffer->data + old, 0, std::min(bytes, old_real) - old);
-    void *data =
-        buffer->data == nullptr ? memory->mallocx(bytes, flags) : memory->rallocx(buffer->data, bytes, flags);
+    const auto old = static_cast<std::size_t>(buffer->_bytes);
+    const int flags = buffer->_flags | (zero ? je::zero_flag : 0);
+    if (zero && old > 0 && bytes > old) std::memset(buffer->_data + old, 0, std::min(bytes, old_real) - old);
+    void *data = buffer->_data == nullptr ? memory->mallocx(bytes, flags)
+                                          : memory->rallocx(buffer->_data, bytes, flags);
     if (data == nullptr) {
         if (memory->heap != nullptr && real > old_real) uncharge(memory->heap, real - old_real);
         return no_memory;
     }
     if (memory->heap != nullptr && real < old_real) uncharge(memory->heap, old_real - real);
-    buffer->data = static_cast<char *>(data);
-    buffer->held = static_cast<std::int64_t>(real);
+    buffer->_data = static_cast<char *>(data);
+    buffer->_held = static_cast<std::int64_t>(real);
     return done;
 }
 
-int resize(const Memory *memory, Buffer *buffer, std::int64_t n, std::int64_t bytes, bool zero) {
+// Called by the FFI, perhaps from compiled code, so it runs no Lua and leaves the collector alone.
+int resize(Memory *memory, Buffer *buffer, std::int64_t n, std::int64_t bytes, bool zero) {
+    const std::int64_t old = buffer->_bytes;
     if (bytes == 0) {
         free_block(memory, buffer);
-    } else if (bytes != buffer->bytes) {
-        const int result = allocate(memory, buffer, static_cast<std::size_t>(bytes), zero);
+    } else if (bytes != old) {
+        const Result result = allocate(memory, buffer, static_cast<std::size_t>(bytes), zero);
         if (result != done) return result;
     }
-    buffer->n = n;
-    buffer->bytes = bytes;
-    buffer->near = n < INT32_MAX ? static_cast<std::int32_t>(n) : INT32_MAX;
-    return done;
+    buffer->_n = n;
+    buffer->_bytes = bytes;
+    buffer->_near = n < INT32_MAX ? static_cast<std::int32_t>(n) : INT32_MAX;
+    if (bytes <= old) {
+        memory->pressure.leave(old - bytes);
+        return done;
+    }
+    memory->pressure.enter(bytes - old);
+    constexpr std::size_t plenty = INT64_MAX;
+    const std::size_t room = memory->heap != nullptr ? std::min(room_of(memory->heap), plenty) : plenty;
+    return memory->pressure.is_due(static_cast<std::int64_t>(room)) ? due : done;
 }
 
-// The bytes that it had; 0 the second time.
-double release(Memory *memory, Buffer *buffer) {
-    const auto bytes = static_cast<double>(buffer->bytes);
+// Does nothing the second time.
+void release(Memory *memory, Buffer *buffer) {
+    memory->pressure.leave(buffer->_bytes);
     free_block(memory, buffer);
-    buffer->n = buffer->bytes = 0;
-    buffer->near = 0;
-    buffer->freed = true;
-    if (buffer->in_arena) {
-        buffer->in_arena = false;
-        drop(memory, buffer->arena);
+    buffer->_n = buffer->_bytes = 0;
+    buffer->_near = 0;
+    buffer->_freed = true;
+    if (buffer->_in_arena) {
+        buffer->_in_arena = false;
+        drop(memory, buffer->_arena);
     }
-    return bytes;
+}
+
+double held(const Memory *memory) {
+    return static_cast<double>(memory->pressure.held());
+}
+
+// ---- The collector
+
+// A collector that the host or the script has stopped stays stopped. It is stopped as well while a finalizer
+// runs. A LuaJIT that does not know the question answers -1.
+bool is_running(lua_State *L) {
+    return lua_gc(L, LUA_GCISRUNNING, 0) != 0;
+}
+
+// (memory): steps the collector as far as the buffers' pressure asks for.
+int push_collector(lua_State *L) {
+    auto *memory = static_cast<Memory *>(lua_touserdata(L, 1));
+    if (!is_running(L)) return 0;
+    const int kilobytes = static_cast<int>(std::min<std::int64_t>(memory->pressure.step() >> 10, INT32_MAX));
+    if (lua_gc(L, LUA_GCSTEP, kilobytes) != 0) {
+        memory->pressure.has_ended_cycle(std::int64_t{lua_gc(L, LUA_GCCOUNT, 0)} << 10);
+    } else {
+        memory->pressure.has_stepped();
+    }
+    return 0;
+}
+
+// () -> whether all garbage was collected, so that it is worth trying again
+int collect(lua_State *L) {
+    const bool running = is_running(L);
+    if (running) lua_gc(L, LUA_GCCOLLECT, 0);
+    lua_pushboolean(L, running ? 1 : 0);
+    return 1;
 }
 
 }  // namespace
 
 void add_buffers(lua_State *L, int native) {
     lua_getfield(L, native, "functions");
-    lua_pushlightuserdata(L, reinterpret_cast<void *>(resize));
-    lua_setfield(L, -2, "buffer_resize");
-    lua_pushlightuserdata(L, reinterpret_cast<void *>(release));
-    lua_setfield(L, -2, "buffer_release");
+    set_address(L, "buffer_resize", reinterpret_cast<void *>(resize));
+    set_address(L, "buffer_release", reinterpret_cast<void *>(release));
+    set_address(L, "buffer_held", reinterpret_cast<void *>(held));
+    lua_settop(L, -2);
+    lua_pushcclosure(L, push_collector, 0);
+    lua_setfield(L, native, "push_collector");
+    lua_pushcclosure(L, collect, 0);
+    lua_setfield(L, native, "collect");
+    lua_pushvalue(L, native);
+    set_number(L, "BUFFER_DUE", due);
+    set_number(L, "BUFFER_OVER_LIMIT", over_limit);
+    set_number(L, "BUFFER_NO_MEMORY", no_memory);
     lua_settop(L, -2);
 }
 

@@ -163,11 +163,9 @@ const char *bind(lua_State *L, int native) {
     for (const je::Function *function = je::functions; function->name != nullptr; ++function) {
         void *address = in_process ? process_function(wanted, function->name) : function->address;
         if (address == nullptr) continue;
-        lua_pushlightuserdata(L, address);
-        lua_setfield(L, -2, function->name);
+        set_address(L, function->name, address);
     }
-    lua_pushlightuserdata(L, reinterpret_cast<void *>(std::memmove));
-    lua_setfield(L, -2, "memmove");
+    set_address(L, "memmove", reinterpret_cast<void *>(std::memmove));
     lua_setfield(L, native, "functions");
     lua_pushstring(L, in_process ? wanted : je::prefix);
     lua_setfield(L, native, "prefix");
@@ -187,6 +185,28 @@ constexpr struct {
     {"heap_stats", heap_stats}, {"heap_set_limit", heap_set_limit}, {"heap_trim", heap_trim},
 };
 
+// Of jemalloc's interface (system/flags.h), under the names of `native.flags`.
+constexpr struct {
+    const char *name;
+    double value;
+} flags[] = {
+    {"ALIGN_MASK", je::align_mask},     {"ZERO", je::zero_flag},
+    {"TCACHE_SHIFT", je::tcache_shift}, {"TCACHE_MASK", je::tcache_mask},
+    {"TCACHE_IDS", je::tcache_ids},     {"TCACHE_NONE", je::no_tcache_flag},
+    {"ARENA_SHIFT", je::arena_shift},   {"ARENA_INDICES", je::arena_indices},
+    {"ALL_ARENAS", je::all_arenas},
+};
+
+constexpr struct {
+    const char *name;
+    const char *cdef;
+} structs[] = {
+    {name_of_Tcache, cdef_of_Tcache},
+    {name_of_ArenaBlock, cdef_of_ArenaBlock},
+    {name_of_Arena, cdef_of_Arena},
+    {name_of_Buffer, cdef_of_Buffer},
+};
+
 // The copy of the module that serves this process: that of a libjemalloc_lua in it, or this one.
 lua_CFunction serving_copy() {
     void *found = dlsym(RTLD_DEFAULT, "luaopen_jemalloc");
@@ -201,6 +221,15 @@ int open(lua_State *L) {
         lua_pushcclosure(L, helper.function, 0);
         lua_setfield(L, 2, helper.name);
     }
+    lua_createtable(L, 0, 16);
+    for (const auto &flag : flags) set_number(L, flag.name, flag.value);
+    lua_setfield(L, 2, "flags");
+    lua_createtable(L, 0, 4);
+    for (const auto &each : structs) {
+        lua_pushstring(L, each.cdef);
+        lua_setfield(L, -2, each.name);
+    }
+    lua_setfield(L, 2, "structs");
     if (bind(L, 2) != nullptr) return lua_error(L);
     add_memory(L, 2);
     add_buffers(L, 2);
@@ -228,6 +257,16 @@ int preload_module(lua_State *L) {
 }
 
 }  // namespace
+
+void set_address(lua_State *L, const char *name, void *address) {
+    lua_pushlightuserdata(L, address);
+    lua_setfield(L, -2, name);
+}
+
+void set_number(lua_State *L, const char *name, double value) {
+    lua_pushnumber(L, value);
+    lua_setfield(L, -2, name);
+}
 
 const StateExtra state_extras[] = {preload_module, nullptr};
 

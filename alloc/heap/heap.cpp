@@ -268,6 +268,11 @@ void uncharge(Heap *heap, std::size_t bytes) {
     heap->account.give_elsewhere(bytes);
 }
 
+std::size_t room_of(const Heap *heap) {
+    const std::size_t limit = heap->account.limit();
+    return limit == SIZE_MAX ? SIZE_MAX : limit - std::min(limit, heap->account.footprint());
+}
+
 // ---- The end
 
 void end_with_state(Heap *heap) {

@@ -28,4 +28,7 @@ void count_heap(const Heap *heap, jemalloc_lua_stats *stats);
 bool charge(Heap *heap, std::size_t bytes);
 void uncharge(Heap *heap, std::size_t bytes);
 
+// The bytes that a heap's limit leaves; SIZE_MAX where it has none.
+std::size_t room_of(const Heap *heap);
+
 }  // namespace jemalloc_lua

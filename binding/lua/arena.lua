@@ -22,11 +22,13 @@ local c_tcache_release = native.bind("tcache_release", "void (*)(void *, void *)
 local c_arena_create = native.bind("arena_create", "int (*)(void *, void *, bool)")
 local c_arena_release = native.bind("arena_release", "void (*)(void *, void *)")
 
-local TCACHE_BITS, ARENA_BITS = 0xFFF00, 0xFFF00000
+local TCACHE_BITS = native.flags.TCACHE_MASK
+local ARENA_BITS = lshift(-1, native.flags.ARENA_SHIFT)
 
 -- ---- Tcaches
 
-local tcache_type -- struct { int32_t id }, -1 once released
+local tcache_type
+local tcache_flag = J.MALLOCX_TCACHE
 
 local function tcache_id(tcache)
     if tcache._id < 0 then
@@ -42,7 +44,7 @@ function tcache_methods.id(tcache)
 end
 
 function tcache_methods.flags(tcache)
-    return lshift(tcache_id(tcache) + 2, 8)
+    return tcache_flag(tcache_id(tcache))
 end
 
 function tcache_methods.flush(tcache)
@@ -53,7 +55,7 @@ function tcache_methods.release(tcache)
     c_tcache_release(memory, tcache)
 end
 
-tcache_type = metatype(typeof("struct { int32_t _id; }"), {
+tcache_type = metatype(typeof(native.structs.Tcache), {
     __index = tcache_methods,
     __gc = tcache_methods.release,
     __tostring = function(tcache)
@@ -73,7 +75,7 @@ end
 
 -- ---- Arenas
 
-local block_type = typeof("struct { int32_t index; int32_t owners; int32_t tcache; int32_t flags; }")
+local block_type = typeof(native.structs.ArenaBlock)
 local function block_hold(block)
     block.owners = block.owners + 1
 end
@@ -152,7 +154,7 @@ function arena_methods.release(arena)
     c_arena_release(memory, arena)
 end
 
-arena_type = metatype(typeof("struct { $ *_block; }", block_type), {
+arena_type = metatype(typeof(native.structs.Arena:gsub("ArenaBlock", "$"), block_type), {
     __index = arena_methods,
     __gc = arena_methods.release,
     __tostring = function(arena)
@@ -205,7 +207,7 @@ end
 native.block_hold, native.block_type = block_hold, block_type
 
 -- The flag functions take the objects too. That of an arena alone says nothing of a tcache: add one.
-local arena_flag, tcache_flag = J.MALLOCX_ARENA, J.MALLOCX_TCACHE
+local arena_flag = J.MALLOCX_ARENA
 
 function J.MALLOCX_ARENA(a)
     if ffi.istype(arena_type, a) then

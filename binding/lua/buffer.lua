@@ -12,19 +12,17 @@ local J, native = ...
 local type, error, tostring, tonumber, pairs, pcall = type, error, tostring, tonumber, pairs, pcall
 local setmetatable, floor, min = setmetatable, math.floor, math.min
 local typeof, metatype, sizeof = ffi.typeof, ffi.metatype, ffi.sizeof
-local collectgarbage = collectgarbage
 local copy_bytes, fill_bytes, ffi_string = ffi.copy, ffi.fill, ffi.string
 local bor = require("bit").bor
 
 local bad_argument, check_size, is_pointer = native.bad_argument, native.check_size, native.is_pointer
-local enter, leave = native.enter, native.leave
 local ENOMEM = J.ENOMEM
 
--- A buffer's fields are buffer.cpp's.
 local c_resize = native.bind("buffer_resize", "int (*)(void *, void *, int64_t, int64_t, bool)")
-local c_release = native.bind("buffer_release", "double (*)(void *, void *)")
-local memory = native.memory
-local OVER_LIMIT = 1
+local c_release = native.bind("buffer_release", "void (*)(void *, void *)")
+local c_held = native.bind("buffer_held", "double (*)(void *)")
+local memory, collect, push_collector = native.memory, native.collect, native.push_collector
+local DUE, OVER_LIMIT, NO_MEMORY = native.BUFFER_DUE, native.BUFFER_OVER_LIMIT, native.BUFFER_NO_MEMORY
 local c_memmove = native.bind("memmove", "void *(*)(void *, const void *, int64_t)")
 
 local MAX_BYTES = 2 ^ 53
@@ -178,22 +176,19 @@ end
 
 -- The collector calls it, perhaps where memory is short: it makes no object.
 local function release(buffer)
-    leave(c_release(memory, buffer))
+    c_release(memory, buffer)
 end
 
 local function resize(buffer, n, zero, element_size)
-    local old, bytes = tonumber(buffer._bytes), n * element_size
+    local bytes = n * element_size
     local result = c_resize(memory, buffer, n, bytes, zero)
-    if result == OVER_LIMIT then -- of this state: what was dropped may make room
-        collectgarbage()
+    if result == OVER_LIMIT and collect() then -- what the script dropped may have made room
         result = c_resize(memory, buffer, n, bytes, zero)
     end
-    if result ~= 0 then
+    if result == OVER_LIMIT or result == NO_MEMORY then
         return nil, ENOMEM
-    elseif bytes > old then
-        enter(bytes - old)
-    else
-        leave(old - bytes)
+    elseif result == DUE then
+        push_collector(memory)
     end
     return buffer
 end
@@ -289,11 +284,8 @@ local function buffer_type_of(element)
     methods.free = release
 
     -- The comments make each text one of its own: busted, a test framework, caches ffi.typeof() by the text.
-    buffer_type = typeof(([[
-        struct {
-            $ *_data; int64_t _n, _bytes, _held; int32_t _near, _flags; bool _freed, _in_arena; $ *_arena;
-        } /* %d */
-    ]]):format(tonumber(element)), element, native.block_type)
+    local cdef = native.structs.Buffer:gsub("Element", "$"):gsub("ArenaBlock", "$")
+    buffer_type = typeof(("%s /* %d */"):format(cdef, tonumber(element)), element, native.block_type)
     slice_type = slice_type_of(element, buffer_type)
     is_span[tonumber(buffer_type)], is_span[tonumber(slice_type)] = true, true
     return metatype(buffer_type, {
@@ -409,4 +401,6 @@ function J.buffer.from(text, ctype)
 end
 
 -- Bytes in all buffers of this state, those included that wait for the collector.
-J.buffer.held = native.held
+function J.buffer.held()
+    return c_held(memory)
+end

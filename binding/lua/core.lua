@@ -16,7 +16,7 @@ local floor = math.floor
 local tobit, lshift, rshift, bor, band = bit.tobit, bit.lshift, bit.rshift, bit.bor, bit.band
 
 local void_ptr = typeof("void *")
-local functions = native.functions
+local functions, flag = native.functions, native.flags
 
 -- A C function of the bound jemalloc, or nil where it lacks it.
 local function bind(name, ctype)
@@ -98,13 +98,14 @@ end
 
 -- jemalloc makes an arena of any index that the flags name, whole tables of them missing: only those that
 -- exist are let through. Arenas never cease to be counted, so what was seen once holds.
+local ARENA_SHIFT = flag.ARENA_SHIFT
 local arenas_seen = 0
 
 local function check_flags(fn, flags)
     if type(flags) ~= "number" or tobit(flags) ~= flags then
         bad_argument(3, fn, "flags", "a combination of MALLOCX flags", flags)
     end
-    local arena = rshift(flags, 20)
+    local arena = rshift(flags, ARENA_SHIFT)
     if arena > arenas_seen then
         arenas_seen = J.mallctl_read("arenas.narenas")
         if arena > arenas_seen then
@@ -142,11 +143,11 @@ function J.MALLOCX_ALIGN(a)
 end
 
 function J.MALLOCX_ZERO()
-    return 0x40
+    return flag.ZERO
 end
 
 function J.MALLOCX_TCACHE_NONE()
-    return 0x100
+    return flag.TCACHE_NONE
 end
 
 -- ---- The *allocx family
@@ -158,7 +159,7 @@ local c_dallocx = bind("dallocx", "void (*)(void *, int)")
 local c_sdallocx = bind("sdallocx", "void (*)(void *, int64_t, int)")
 local c_nallocx = bind("nallocx", "int64_t (*)(int64_t, int)")
 local move, memory = native.move, native.memory
-local ALIGN = 0x3f -- the bits of flags that are MALLOCX_LG_ALIGN()
+local ALIGN_MASK = flag.ALIGN_MASK
 
 function J.mallocx(size, flags)
     if not (type(size) == "number" and size >= 1 and size <= MAX_SIZE and floor(size) == size) then
@@ -184,7 +185,7 @@ function J.rallocx(ptr, size, flags)
     end
     flags = flags and check_flags("rallocx", flags) or 0
     local moved = new(void_ptr, ptr)
-    if band(flags, ALIGN) == 0 and c_xallocx(ptr, size, 0, flags) == c_nallocx(size, flags) then
+    if band(flags, ALIGN_MASK) == 0 and c_xallocx(ptr, size, 0, flags) == c_nallocx(size, flags) then
         return moved -- in its place
     elseif not move(memory, moved, size, flags) then
         return nil, ENOMEM
@@ -335,9 +336,9 @@ local function index_flag(fn, name, value, last, shift, base)
 end
 
 function J.MALLOCX_ARENA(a)
-    return index_flag("MALLOCX_ARENA", "a", a, 4094, 20, 1)
+    return index_flag("MALLOCX_ARENA", "a", a, flag.ARENA_INDICES - 1, ARENA_SHIFT, 1)
 end
 
 function J.MALLOCX_TCACHE(tc)
-    return index_flag("MALLOCX_TCACHE", "tc", tc, 4093, 8, 2)
+    return index_flag("MALLOCX_TCACHE", "tc", tc, flag.TCACHE_IDS - 1, flag.TCACHE_SHIFT, 2)
 end

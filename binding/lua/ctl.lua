@@ -132,7 +132,7 @@ end
 
 -- ---- What jemalloc 3.5 had in another form
 
-local ALL_ARENAS = 4096 -- MALLCTL_ARENAS_ALL of jemalloc 5
+local ALL_ARENAS = native.flags.ALL_ARENAS
 
 local old_reads = {
     ["opt.lg_tcache_max"] = function()
@@ -164,7 +164,7 @@ local old_writes = {
 
 -- The tcaches made here. jemalloc takes any id for one to flush or destroy, and corrupts itself by others.
 local live_tcaches = ffi.cast("uint8_t *", native.functions.live_tcaches) -- by id: 1 for such
-local MAX_TCACHES = 4094
+local TCACHE_IDS = native.flags.TCACHE_IDS
 
 local function act(hit)
     local err = by_mib(hit.mib, hit.length, nil, nil, nil, 0)
@@ -212,7 +212,7 @@ function J.mallctl_read(param, input)
     if err ~= 0 then
         return nil, err
     end
-    if param == "tcache.create" and scratch[0] < MAX_TCACHES then
+    if param == "tcache.create" and scratch[0] < TCACHE_IDS then
         live_tcaches[scratch[0]] = 1
     end
     return hit.decode(scratch[0])
@@ -241,7 +241,7 @@ function J.mallctl_write(param, value)
     end
     if param == "tcache.flush" or param == "tcache.destroy" then
         local id = encoded[0]
-        if id >= MAX_TCACHES or live_tcaches[id] == 0 then
+        if id >= TCACHE_IDS or live_tcaches[id] == 0 then
             return nil, EINVAL
         elseif param == "tcache.destroy" then
             live_tcaches[id] = 0

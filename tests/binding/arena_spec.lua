@@ -193,4 +193,45 @@ describe("the heap of the running state", function()
         J.heap.limit(0)
         assert.is_true(J.heap.stats().footprint < before + 4 * MB)
     end)
+
+    it("is not filled by dropped buffers where Lua's own memory leaves little room below the limit", function()
+        if setting ~= "host" and setting ~= "command" then
+            return
+        end
+        local live = {}
+        for i = 1, 300000 do
+            live[i] = { i }
+        end
+        collectgarbage()
+        local before = J.heap.stats()
+        J.heap.limit(before.footprint + before.live / 2)
+        for size = 16, 20 do
+            for _ = 1, 4 * before.live / 2 ^ size do
+                assert(J.buffer("char", 2 ^ size))
+            end
+        end
+        J.heap.limit(0)
+        assert.equal(before.refusals, J.heap.stats().refusals)
+        assert.equal(300000, live[300000][1])
+    end)
+
+    it("refuses a buffer rather than run a collector that the script has stopped", function()
+        if setting ~= "host" and setting ~= "command" then
+            return
+        end
+        collectgarbage()
+        J.heap.limit(J.heap.stats().footprint + 8 * 2 ^ 20)
+        collectgarbage("stop")
+        local buffer, err
+        for _ = 1, 200 do
+            buffer, err = J.buffer("char", 2 ^ 20)
+            if not buffer then
+                break
+            end
+        end
+        local running = collectgarbage("isrunning")
+        collectgarbage("restart")
+        J.heap.limit(0)
+        assert.same({ nil, J.ENOMEM, false }, { buffer, err, running })
+    end)
 end)

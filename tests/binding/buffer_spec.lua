@@ -236,6 +236,27 @@ describe("buffers and the collector", function()
         assert.is_true(most < 64, ("grew by %d MB"):format(most))
     end)
 
+    it("leave a collector alone that the script has stopped", function()
+        collectgarbage()
+        collectgarbage("stop")
+        local finalized = false
+        getmetatable(newproxy(true)).__gc = function() finalized = true end
+        for _ = 1, 64 do
+            J.buffer("char", 2 ^ 20)
+            for _ = 1, 100 do -- what would step a collector that runs
+                local _ = {}
+            end
+        end
+        local running = collectgarbage("isrunning")
+        assert.is_false(finalized)
+        assert.is_false(running)
+        collectgarbage("restart")
+        for _ = 1, 1000 do
+            J.buffer("char", 2 ^ 20)
+        end
+        assert.is_true(finalized)
+    end)
+
     it("give back what they held", function()
         collectgarbage()
         collectgarbage()
