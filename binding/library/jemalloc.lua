@@ -70,7 +70,7 @@ function J.malloc_usable_size(ptr) end
 ---@return integer flags
 function J.MALLOCX_LG_ALIGN(la) end
 
----@param a integer a power of two
+---@param a integer a power of two; the lowest bit of another number counts
 ---@return integer flags
 function J.MALLOCX_ALIGN(a) end
 

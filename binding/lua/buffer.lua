@@ -359,7 +359,7 @@ local function create(ctype, n, options)
             flags = block.flags
         end
         if options.align ~= nil then
-            flags = bor(flags, J.MALLOCX_ALIGN(options.align))
+            flags = bor(flags, native.align_flag("buffer", "align", options.align))
         end
     end
     local buffer = buffer_type()

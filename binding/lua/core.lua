@@ -129,17 +129,26 @@ function J.MALLOCX_LG_ALIGN(la)
     return la
 end
 
+-- As jemalloc's macro: the lowest bit of `a` counts, so that 3 asks for nothing and 48 for 16.
 function J.MALLOCX_ALIGN(a)
-    if type(a) == "number" and a >= 1 and a <= MAX_SIZE then
-        local la, power = 0, 1
-        while power < a do
-            la, power = la + 1, power * 2
-        end
-        if power == a then
-            return la
-        end
+    if type(a) ~= "number" or not (a >= 1 and a <= MAX_SIZE) or floor(a) ~= a then
+        bad_argument(2, "MALLOCX_ALIGN", "a", "power of two", a)
     end
-    return bad_argument(2, "MALLOCX_ALIGN", "a", "power of two", a)
+    local la = 0
+    while a % 2 == 0 do
+        la, a = la + 1, a / 2
+    end
+    return la
+end
+
+-- The same for a caller who is to get exactly what it asks for.
+function native.align_flag(fn, name, value)
+    local number = type(value) == "number" and value >= 1 and value <= MAX_SIZE and floor(value) == value
+    local la = number and J.MALLOCX_ALIGN(value)
+    if not number or 2 ^ la ~= value then
+        bad_argument(3, fn, name, "power of two", value)
+    end
+    return la
 end
 
 function J.MALLOCX_ZERO()

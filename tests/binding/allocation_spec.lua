@@ -114,7 +114,7 @@ describe("misuse raises an error that names the argument", function()
         for _, flags in ipairs({ 1.5, "x", 2 ^ 40, {}, 0 / 0 }) do
             refuses("flags", J.mallocx, 10, flags)
         end
-        refuses("a", J.MALLOCX_ALIGN, 3)
+        refuses("a", J.MALLOCX_ALIGN, 1.5)
         refuses("a", J.MALLOCX_ALIGN, 0)
         refuses("la", J.MALLOCX_LG_ALIGN, 64)
         refuses("a", J.MALLOCX_ARENA, 5000)

@@ -102,7 +102,7 @@ describe("a buffer", function()
         huge:free()
         assert.equal(4, b[2])
         fails("'options'", J.buffer, "int", 3, { size = 3 })
-        fails("'a'", J.buffer, "int", 3, { align = 3 })
+        fails("'align'", J.buffer, "int", 3, { align = 3 })
         fails("'arena'", J.buffer, "int", 3, { arena = 3 })
     end)
 

@@ -27,6 +27,14 @@ describe("a program for the binding of jemalloc 3.5", function()
         J.dallocx(ptr)
     end)
 
+    it("takes any number for an alignment, of which the lowest bit counts, as in jemalloc's macro", function()
+        for a, la in pairs({ [1] = 0, [3] = 0, [6] = 1, [48] = 4, [64] = 6, [2 ^ 40 + 2 ^ 33] = 33 }) do
+            assert.equal(la, J.MALLOCX_ALIGN(a))
+        end
+        J.dallocx(assert(J.mallocx(100, J.MALLOCX_ALIGN(3))))
+        assert.is_false(pcall(J.buffer, "int", 1, { align = 48 })) -- a promise of this module's own is kept
+    end)
+
     it("binds the standard API", function()
         local success, err = J.bind_standard_api()
         assert.is_true(success)
