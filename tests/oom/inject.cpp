@@ -6,10 +6,13 @@
 
 #include <cerrno>
 #include <cstdarg>
+#include <cstdlib>
 #include <cstring>
 
 #include "heap/heap.h"
 #include "lua.hpp"
+
+extern "C" lua_State *__real_lua_newstate(lua_Alloc f, void *ud);
 
 namespace oom {
 namespace {
@@ -24,8 +27,17 @@ lua_Alloc state_alloc;       // the allocator function that refusing_alloc() sta
 
 void *refusing_alloc(void *ud, void *ptr, std::size_t old_size, std::size_t new_size);
 
+// Where LuaJIT's interpreter begins: what its code calls has that code to go back to.
+const void *interpreter;
+
+int find_interpreter(lua_State *) {
+    interpreter = _Unwind_FindEnclosingFunction(__builtin_return_address(0));
+    return 0;
+}
+
 // Whether the request comes from a trace: code that belongs to no file is the compiler's. It is close by if
-// it is there at all; farther up LuaJIT has frames that can't be unwound.
+// it is there at all. What the interpreter asks for does not come from one, and above it are frames that
+// can't be unwound.
 bool from_compiled_code() {
     struct Search {
         bool found = false;
@@ -40,7 +52,9 @@ bool from_compiled_code() {
         // What compiled code itself calls, as functions of the module, can bear a refusal.
         if (compiled || search->left == 1) return _URC_END_OF_STACK;
         if (search->left > 0) --search->left;
-        if (_Unwind_FindEnclosingFunction(at) == reinterpret_cast<void *>(refusing_alloc)) search->left = 7;
+        const void *function = _Unwind_FindEnclosingFunction(at);
+        if (function == interpreter) return _URC_END_OF_STACK;
+        if (function == reinterpret_cast<void *>(refusing_alloc)) search->left = 7;
         return _URC_NO_REASON;
     };
     Search search;
@@ -78,6 +92,19 @@ void *refusing_alloc(void *ud, void *ptr, std::size_t old_size, std::size_t new_
     return given;
 }
 
+// In a state of its own, which no refusal is meant for.
+void look_for_interpreter() {
+    if (interpreter != nullptr) return;
+    const auto plain = [](void *, void *ptr, std::size_t, std::size_t size) -> void * {
+        if (size != 0) return std::realloc(ptr, size);
+        std::free(ptr);
+        return nullptr;
+    };
+    lua_State *L = __real_lua_newstate(plain, nullptr);
+    if (L == nullptr || lua_cpcall(L, find_interpreter, nullptr) != 0 || interpreter == nullptr) std::abort();
+    lua_close(L);
+}
+
 }  // namespace
 
 void arm(Refusal refusal) {
@@ -107,8 +134,8 @@ using oom::refuses;
 extern "C" {
 
 // The state's allocator function, with refusing_alloc() before it that no one sees.
-lua_State *__real_lua_newstate(lua_Alloc f, void *ud);
 lua_State *__wrap_lua_newstate(lua_Alloc f, void *ud) {
+    oom::look_for_interpreter();
     oom::state_alloc = f;
     lua_State *L = __real_lua_newstate(oom::refusing_alloc, ud);
     oom::lua_requests = 0;
