@@ -211,11 +211,12 @@ TEST_F(AddressGuardDeathTest, RefusesABlockWhereThereIsNoLowAddressLeft) {
 
 // ---- What it is for
 
+void *too_high(void *, void *, std::size_t, std::size_t) {
+    return reinterpret_cast<void *>(jemalloc_lua::luajit_address_end);
+}
+
 TEST(LuaJit, RefusesAStateBlockAbove47Bits) {
-    const auto high = [](void *, void *, std::size_t, std::size_t) -> void * {
-        return reinterpret_cast<void *>(jemalloc_lua::luajit_address_end);
-    };
-    EXPECT_EQ(nullptr, lua_newstate(high, nullptr));
+    EXPECT_EQ(nullptr, lua_newstate(too_high, nullptr));
 }
 
 }  // namespace
