@@ -37,7 +37,7 @@ constexpr Statistic table[] = {
     {"cached_bytes", Unit::bytes, Kind::gauge, nowhere, FIELD(cached_bytes), nullptr,
      "freed blocks kept for reuse, outside of slabs"},
     {"refusals", Unit::number, Kind::counter, in_report | in_top | in_process_list, FIELD(refusals),
-     "ref[u]sals", "requests refused, by the limit or for want of memory"},
+     "ref[u]sals", "requests refused, by the limit or because memory ran out"},
     {"gc_pushes", Unit::number, Kind::counter, nowhere, FIELD(gc_pushes), nullptr,
      "times that the soft limit pushed the collector"},
     {"purged", Unit::bytes, Kind::counter, in_report, FIELD(purged), "purged",
@@ -47,7 +47,7 @@ constexpr Statistic table[] = {
     {"front", Unit::word, Kind::gauge, in_report, FIELD(front), "front", "enum jemalloc_lua_front",
      front_names},
     {"fallbacks", Unit::words, Kind::gauge, nowhere, FIELD(fallbacks), nullptr,
-     "what could not be had: JEMALLOC_LUA_FALLBACK_* bits", fallback_words},
+     "what the heap did not get: JEMALLOC_LUA_FALLBACK_* bits", fallback_words},
     {"requests", Unit::number, Kind::counter, in_top | in_process_list, FIELD(requests), "[r]ate",
      "blocks asked for, those that stand ready included"},
 };

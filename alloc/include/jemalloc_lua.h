@@ -15,12 +15,12 @@
  * The functions that take no state or heap may be called from any thread at any time. States may be made
  * before fork() and used after it in both processes.
  *
- * dlclose() leaves the library in the process, since jemalloc has handlers of threads' exits in it. A plugin
- * that links the static one, and may be unloaded, needs the linker's -z nodelete for that.
+ * dlclose() leaves the library in the process, because jemalloc has handlers in it that run when threads
+ * exit. A plugin that links the static library, and may be unloaded, is to be linked with -z nodelete.
  *
  * Errors: a function that returns int returns 0 or an errno value; one that returns a pointer returns NULL
- * and sets errno. Nothing throws and nothing aborts, except a heap with front:checked or
- * harden:true that found damage.
+ * and sets errno. No function throws. No function aborts, unless a heap with front:checked or harden:true
+ * has found damage.
  */
 #ifndef JEMALLOC_LUA_H
 #define JEMALLOC_LUA_H
@@ -48,14 +48,14 @@ extern "C" {
 
 /* How a heap cuts its memory into blocks. */
 enum jemalloc_lua_front {
-    /* Small blocks are carved from slabs that the heap gets from jemalloc; large ones are jemalloc
-     * regions. The fastest and smallest. */
+    /* Small blocks are cut from slabs that the heap takes from jemalloc; each large block is a jemalloc
+     * allocation of its own. The fastest and smallest. */
     JEMALLOC_LUA_FRONT_SLAB = 0,
-    /* Every block is a jemalloc region. Choose it when jemalloc's own tools must see each block: heap
-     * profiles (jeprof), sallocx() on any pointer. */
+    /* Every block is a jemalloc allocation of its own. Choose it when jemalloc's tools must see each block:
+     * heap profiles (jeprof), sallocx() on any pointer. */
     JEMALLOC_LUA_FRONT_DIRECT = 1,
-    /* direct, and each call is verified: sizes, double free, use after free, writes past the end. The
-     * process aborts with a report that names the block. Slow; for debugging. */
+    /* As direct, and each call is verified: sizes, double free, use after free, writes past the end. A wrong
+     * call aborts the process with a report that names the block. Slow; for debugging. */
     JEMALLOC_LUA_FRONT_CHECKED = 2
 };
 
@@ -81,8 +81,8 @@ enum jemalloc_lua_tcache {
 /* What the kernel is told (madvise) about huge pages for a slab heap's blocks from 2 MiB up. */
 enum jemalloc_lua_thp {
     JEMALLOC_LUA_THP_DEFAULT = 0, /* nothing: as the system is configured */
-    JEMALLOC_LUA_THP_ALWAYS = 1,  /* to use them, for 16 blocks at a time */
-    JEMALLOC_LUA_THP_NEVER = 2    /* not to use them */
+    JEMALLOC_LUA_THP_ALWAYS = 1,  /* use huge pages, for 16 blocks at a time */
+    JEMALLOC_LUA_THP_NEVER = 2    /* use none */
 };
 
 #define JEMALLOC_LUA_DECAY_DEFAULT INTPTR_MIN
@@ -118,18 +118,18 @@ typedef struct jemalloc_lua_options {
      * limit). Default: 0. */
     size_t soft_limit;
 
-    /* Slab: how much memory, in percent of what is live, a heap keeps for the next allocations after a
-     * collection; the rest returns to the system. Higher is faster, lower is smaller. Default: 100. */
+    /* Slab: how much idle memory a heap keeps for the next allocations after a collection, in percent of what
+     * is live; the rest returns to the system. Higher is faster, lower is smaller. Default: 100. */
     unsigned retain;
 
     /* Slab: bytes of the block that holds the heap's header, the state and its first objects. 16K to 1M,
-     * rounded up to whole slabs. What is not used costs address space only. Default: 128 KiB. */
+     * rounded up to whole slabs. Untouched pages cost address space only. Default: 128 KiB. */
     size_t nursery;
 
     /* Slab: bytes of one slab; a power of two from 16K to 1M. Default: 32 KiB. */
     size_t slab;
 
-    /* Slab: the largest block in bytes that is carved from a slab; 528 to 1K, a multiple of 16.
+    /* Slab: the largest block in bytes that is cut from a slab; 528 to 1K, a multiple of 16.
      * Default: 1 KiB. */
     size_t small_max;
 
@@ -146,24 +146,26 @@ typedef struct jemalloc_lua_options {
     /* enum jemalloc_lua_thp. Default: default. */
     int thp;
 
-    /* Non-zero: zero all memory of the state when it is closed and each block when it is freed, so that
-     * no other tenant of the process ever sees its contents. Default: 0. */
+    /* Non-zero: each block is zeroed when it is freed, and all memory of the state when it is closed, so that
+     * no later owner of the memory sees its contents. Default: 0. */
     int scrub;
 
-    /* Slab: non-zero: each free and realloc is held against what the heap knows of the block, and links and
-     * headers are guarded. A double free, a free with another class's size or of what is no block, a write
-     * to the start of a freed block or over a slab's header ends the process (abort) with a line on stderr
-     * that names the block. For states that run what may be wrong or hostile. Default: 0. */
+    /* Slab: non-zero: the heap verifies each block that is freed or resized, and guards its links and
+     * headers. These end the process (abort), with a line on stderr that names the block: a double free, a
+     * free with the size of another class, a free of an address that is no block, a write to the start of a
+     * freed block, a write over the header of a slab. For states whose code may be wrong or hostile.
+     * Default: 0. */
     int harden;
 } jemalloc_lua_options;
 
 /*
- * Sets every field to its built-in default. JEMALLOC_LUA_CONF is not looked at. From C and C++ it is the
- * macro below; the function, for those who call it by name (FFIs), sets the fields of version 1.0.
+ * Sets every field to its built-in default, whatever JEMALLOC_LUA_CONF says. C and C++ use the macro below.
+ * The function is for callers that look it up by name, such as FFIs; it sets the fields of version 1.0.
  */
 JEMALLOC_LUA_API void jemalloc_lua_options_init(jemalloc_lua_options *options);
 
-/* The same for a struct of `size` bytes, as the caller's header has it: a later library writes no more. */
+/* The same for a struct of `size` bytes, as in the caller's header. A later library writes no more than that.
+ */
 JEMALLOC_LUA_API void jemalloc_lua_options_init_size(jemalloc_lua_options *options, size_t size);
 
 #define jemalloc_lua_options_init(options) \
@@ -178,9 +180,9 @@ JEMALLOC_LUA_API int jemalloc_lua_options_parse(jemalloc_lua_options *options, c
                                                 size_t errlen);
 
 /*
- * Writes options as a string that jemalloc_lua_options_parse() reads; only those that differ from the
- * defaults, or all of them when `all` is non-zero. Like snprintf(): returns the length of the whole text,
- * writes at most len bytes with the final NUL.
+ * Writes options as a string that jemalloc_lua_options_parse() reads: those that differ from the defaults,
+ * or all of them when `all` is non-zero. Like snprintf(), it returns the length of the whole text, and writes
+ * at most len bytes with the final NUL.
  */
 JEMALLOC_LUA_API int jemalloc_lua_options_format(const jemalloc_lua_options *options, int all, char *buf,
                                                  size_t len);
@@ -192,9 +194,9 @@ JEMALLOC_LUA_API int jemalloc_lua_options_help(char *buf, size_t len);
 
 /*
  * A new state, as by luaL_newstate(): no libraries open, a panic function set. Options: the defaults and
- * the environment variable JEMALLOC_LUA_CONF; a bad pair in it is reported once on stderr and the rest is
- * used. NULL and errno: ENOMEM, ENOTSUP (this LuaJIT takes no allocator: it was built without GC64), EINVAL
- * (an arena:INDEX in the variable that does not exist, or is another heap's own).
+ * the environment variable JEMALLOC_LUA_CONF. A wrong pair in it is reported once on stderr, and the other
+ * pairs apply. NULL and errno: ENOMEM, ENOTSUP (this LuaJIT was built without GC64, and takes no allocator),
+ * EINVAL (an arena:INDEX in the variable that does not exist, or is another heap's own).
  */
 JEMALLOC_LUA_API lua_State *jemalloc_lua_newstate(void);
 
@@ -206,28 +208,28 @@ JEMALLOC_LUA_API lua_State *jemalloc_lua_newstate(void);
 JEMALLOC_LUA_API lua_State *jemalloc_lua_newstate_opts(const jemalloc_lua_options *options);
 
 /*
- * Closes a state, as lua_close() does: finalizers run, then all its memory is released. Faster than
- * lua_close(), because single blocks need not be freed, nor the objects of a large state be visited. Plain
- * lua_close() releases everything as well. A state that is not ours is passed to lua_close(). NULL is
- * ignored.
+ * Closes a state, as lua_close() does: finalizers run, then all its memory is released. It is faster than
+ * lua_close(), because blocks are not freed one by one, and the objects of a large state are not visited.
+ * Plain lua_close() releases everything as well. A state of another allocator is passed to lua_close(). NULL
+ * is ignored.
  */
 JEMALLOC_LUA_API void jemalloc_lua_close(lua_State *L);
 
 /*
- * Why a heap runs with less than was asked for; bits of jemalloc_lua_stats.fallbacks. An arena other than
- * this library's (arena:thread, an index) is not given either where the kernel hands out addresses that
- * LuaJIT can't use, above 2^47, as on AArch64.
+ * Why a heap runs with less than its options say; bits of jemalloc_lua_stats.fallbacks. A heap does not get
+ * an arena that this library did not make (arena:thread, an index) if the kernel hands out addresses above
+ * 2^47, as on AArch64, because LuaJIT can't use them.
  */
 #define JEMALLOC_LUA_FALLBACK_ARENA 1u  /* a shared arena: jemalloc has no more (about 4,090) */
 #define JEMALLOC_LUA_FALLBACK_TCACHE 2u /* no tcache of its own: jemalloc has no more, or no memory */
 
 /*
- * What a state's heap holds; a field is in bytes unless its comment says what it counts. The caller sets `size`
- * to sizeof(jemalloc_lua_stats). Later versions add fields at the end; fields that an older library does not
- * know are set to zero.
+ * What a state's heap holds; a field is in bytes unless its comment says what it counts. The caller sets
+ * `size` to sizeof(jemalloc_lua_stats). Later versions add fields at the end; fields that an older library
+ * does not know are set to zero.
  *
- * With a limit and an arena of its own, the footprint of a heap with front:direct or front:checked also has the
- * gaps between its blocks.
+ * With a limit and an arena of its own, the footprint of a heap with front:direct or front:checked also has
+ * the gaps between its blocks.
  */
 typedef struct jemalloc_lua_stats {
     size_t size;
@@ -242,16 +244,17 @@ typedef struct jemalloc_lua_stats {
     size_t large_blocks; /* blocks that are extents of their own */
     size_t large_bytes;  /* held by those blocks */
     size_t cached_bytes; /* freed blocks kept for reuse, outside of slabs */
-    uint64_t refusals;   /* requests refused, by the limit or for want of memory */
+    uint64_t refusals;   /* requests refused, by the limit or because memory ran out */
     uint64_t gc_pushes;  /* times that the soft limit pushed the collector */
     uint64_t purged;     /* returned to the system by retention and trim */
     unsigned arena;      /* arena that the next large block comes from */
     unsigned front;      /* enum jemalloc_lua_front */
-    unsigned fallbacks;  /* what could not be had: JEMALLOC_LUA_FALLBACK_* bits */
+    unsigned fallbacks;  /* what the heap did not get: JEMALLOC_LUA_FALLBACK_* bits */
     uint64_t requests;   /* blocks asked for, those that stand ready included */
 } jemalloc_lua_stats;
 
-/* Fills stats. EINVAL for a state that is not ours, NULL, or a `size` smaller than the first version's. */
+/* Fills stats. EINVAL for a state of another allocator, NULL, or a `size` smaller than the first version's.
+ */
 JEMALLOC_LUA_API int jemalloc_lua_get_stats(lua_State *L, jemalloc_lua_stats *stats);
 
 /* Writes stats as a table for people, or as a JSON object when `json` is non-zero. Like snprintf(). */
@@ -259,20 +262,21 @@ JEMALLOC_LUA_API int jemalloc_lua_stats_format(const jemalloc_lua_stats *stats, 
                                                size_t len);
 
 /*
- * Sets the hard limit of a live state, in bytes; 0 removes it. The soft limit follows at 80 %, unless one
- * was given in the options. A limit below the present footprint is accepted: the heap then makes do with the
- * memory that it has until enough has been freed. EINVAL for a state that is not ours.
+ * Sets the hard limit of a live state, in bytes; 0 removes it. The soft limit follows at 80 %, unless the
+ * options set one. A limit below the present footprint is accepted: the heap then takes no more memory until
+ * enough has been freed. EINVAL for a state of another allocator.
  */
 JEMALLOC_LUA_API int jemalloc_lua_set_limit(lua_State *L, size_t bytes);
 
 /*
- * Gives unused memory back to the operating system now, and returns how many bytes of the heap's that
- * were. It does not collect garbage: call lua_gc(L, LUA_GCCOLLECT, 0) first where that is wanted. 0 for a
- * state that is not ours.
+ * Releases idle memory and purges it, so that it returns to the operating system now. Returns how many bytes
+ * the heap released. It does not collect garbage: call lua_gc(L, LUA_GCCOLLECT, 0) first for that. 0 for a
+ * state of another allocator.
  */
 JEMALLOC_LUA_API size_t jemalloc_lua_trim(lua_State *L);
 
-/* The index of the arena that the state's next large block comes from. EINVAL for a state not ours. */
+/* The index of the arena that the state's next large block comes from. EINVAL for a state of another
+ * allocator. */
 JEMALLOC_LUA_API int jemalloc_lua_get_arena(lua_State *L, unsigned *index);
 
 /* ---- Heaps, for hosts that call lua_newstate() themselves (LuaJIT, PUC Lua 5.1 to 5.4) ------------- */
@@ -280,16 +284,16 @@ JEMALLOC_LUA_API int jemalloc_lua_get_arena(lua_State *L, unsigned *index);
 typedef struct jemalloc_lua_heap jemalloc_lua_heap;
 
 /*
- * A heap without a state: lua_newstate(jemalloc_lua_heap_alloc(heap), heap). The caller owns it, and
+ * A heap without a state: lua_newstate(jemalloc_lua_heap_alloc(heap), heap). The caller owns the heap, and
  * destroys it after lua_close(). One heap serves one state. options may be NULL: defaults and
- * JEMALLOC_LUA_CONF. NULL and errno: EINVAL, ENOMEM. The soft limit has no effect on such a state, as the
- * heap does not know it; the hard limit holds.
+ * JEMALLOC_LUA_CONF. NULL and errno: EINVAL, ENOMEM. The hard limit holds. The soft limit has no effect,
+ * because the heap does not know its state.
  */
 JEMALLOC_LUA_API jemalloc_lua_heap *jemalloc_lua_heap_create(const jemalloc_lua_options *options);
 
-/* Releases the heap and every block in it; only blocks that are jemalloc regions of their own (all of
- * front:direct's, the large ones of front:slab) and were never freed stay behind on an arena that other heaps
- * share, so lua_close() comes first. NULL is ignored. */
+/* Releases the heap and every block in it. Call lua_close() first: on an arena that other heaps share, blocks
+ * that are jemalloc allocations of their own (all of front:direct, the large ones of front:slab) stay unless
+ * they were freed. NULL is ignored. */
 JEMALLOC_LUA_API void jemalloc_lua_heap_destroy(jemalloc_lua_heap *heap);
 
 /* The allocator function of this heap; its `ud` is the heap. */
