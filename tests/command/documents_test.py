@@ -80,6 +80,14 @@ class Documents(unittest.TestCase):
                     self.assertTrue(built or (ROOT / name).exists())
 
 
+class Changelog(unittest.TestCase):
+    def test_its_newest_version_is_that_of_the_header(self):
+        header = (ROOT / "alloc/include/jemalloc_lua.h").read_text(encoding="ascii")
+        version = ".".join(re.findall(r"^#define JEMALLOC_LUA_VERSION_(?:MAJOR|MINOR|PATCH) (\d+)$", header, re.MULTILINE))
+        page = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+        self.assertEqual(re.search(r"^## \[([\d.]+)\]", page, re.MULTILINE).group(1), version)
+
+
 class Options(unittest.TestCase):
     def test_the_page_by_goal_names_every_option(self):
         page = (ROOT / "alloc" / "OPTIONS.md").read_text(encoding="utf-8")

@@ -134,9 +134,9 @@ def problem_of(alloc, layers, layer, name, quoted):
         return None
     order = list(layers)
     if order.index(of) > order.index(layer.folder):
-        return f"{layer.folder}/ includes {name}; {of}/ is a layer above it"
+        return f"{layer.folder}/ includes {name}; {of}/ comes after {layer.folder}/ in the table"
     allowed = ", ".join(f"{each}/" for each in order if each in layer.may_include) or "nothing"
-    return f"{layer.folder}/ includes {name}; of the layers beneath it may include {allowed}"
+    return f"{layer.folder}/ includes {name}; its row allows {allowed}"
 
 
 def main():

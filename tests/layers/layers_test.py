@@ -61,7 +61,7 @@ class Layers(unittest.TestCase):
     def test_a_file_moved_into_the_wrong_folder(self):
         moved = self.found({"blocks/small.cpp": None, "base/small.cpp": FILES["blocks/small.cpp"]})
         self.assertEqual(len(moved), 1)
-        self.assertIn("blocks/ is a layer above it", moved[0])
+        self.assertIn("blocks/ comes after base/ in the table", moved[0])
 
     def test_a_folder_that_is_not_in_the_table(self):
         self.assert_one({"extra/one.cpp": COMMENT}, "extra/one.cpp: it lies in no folder of the table")
