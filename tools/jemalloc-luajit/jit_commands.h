@@ -13,7 +13,7 @@ int run_jit_command(lua_State *L, const char *text);
 int run_optimisation(lua_State *L, const char *text);
 
 // -b: require('jit.bcsave').start(...) with the rest of the command line; words[0] is the -b. Reports what
-// fails. Returns 1 when the module cannot be had, else 0: luajit does not make a failed -b its exit code.
+// fails. Returns 1 when the module is missing, else 0: luajit does not make a failed -b its exit code.
 int run_bytecode(lua_State *L, char **words);
 
 }  // namespace jemalloc_lua::command
