@@ -204,7 +204,7 @@ describe("the heap of the running state", function()
         end
         collectgarbage()
         local before = J.heap.stats()
-        J.heap.limit(before.footprint + before.live / 2)
+        J.heap.limit(before.footprint + math.floor(before.live / 2))
         for size = 16, 20 do
             for _ = 1, 4 * before.live / 2 ^ size do
                 assert(J.buffer("char", 2 ^ size))
