@@ -22,6 +22,7 @@ extern "C" {
 #include <cstring>
 #include <new>
 #include <string>
+#include <string_view>
 
 #include "memory.h"
 #include "sources.h"
@@ -46,6 +47,24 @@ namespace {
 int strerror_of(lua_State *L) {
     lua_pushstring(L, std::strerror(static_cast<int>(lua_tointeger(L, 1))));
     return 1;
+}
+
+// (message): raises it as an error at the line that called the module, however deep in it the call has
+// failed.
+int fail(lua_State *L) {
+    constexpr std::string_view own = "@jemalloc/";  // sources.h
+    lua_Debug at{};
+    int level = 1;
+    while (lua_getstack(L, level, &at) != 0) {
+        lua_getinfo(L, "Sl", &at);
+        if (!std::string_view(at.source).starts_with(own)) break;
+        at.currentline = 0;
+        ++level;
+    }
+    if (at.currentline > 0) {
+        lua_pushfstring(L, "%s:%d: %s", at.short_src, at.currentline, lua_tolstring(L, 1, nullptr));
+    }
+    return lua_error(L);
 }
 
 using StatsPrint = void (*)(void (*)(void *, const char *), void *, const char *);
@@ -181,8 +200,13 @@ constexpr struct {
     const char *name;
     lua_CFunction function;
 } helpers[] = {
-    {"strerror", strerror_of},  {"stats_print", stats_print},       {"stats_text", stats_text},
-    {"heap_stats", heap_stats}, {"heap_set_limit", heap_set_limit}, {"heap_trim", heap_trim},
+    {"fail", fail},
+    {"strerror", strerror_of},
+    {"stats_print", stats_print},
+    {"stats_text", stats_text},
+    {"heap_stats", heap_stats},
+    {"heap_set_limit", heap_set_limit},
+    {"heap_trim", heap_trim},
 };
 
 // Of jemalloc's interface (system/flags.h), under the names of `native.flags`.

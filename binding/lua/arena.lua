@@ -8,12 +8,13 @@ local ffi = require("ffi")
 
 local J, native = ...
 
-local type, error, pairs = type, error, pairs
-local typeof, metatype = ffi.typeof, ffi.metatype
+local type, pairs = type, pairs
+local typeof, metatype, istype = ffi.typeof, ffi.metatype, ffi.istype
 local bit = require("bit")
 local band, bnot, bor, lshift = bit.band, bit.bnot, bit.bor, bit.lshift
 
-local bad_argument, check_size, check_flags = native.bad_argument, native.check_size, native.check_flags
+local bad_argument, bad_self, fail = native.bad_argument, native.bad_self, native.fail
+local check_size, check_flags = native.check_size, native.check_flags
 local memory = native.memory
 
 local c_mallocx = native.bind("mallocx", "void *(*)(int64_t, int)")
@@ -27,37 +28,47 @@ local ARENA_BITS = lshift(-1, native.flags.ARENA_SHIFT)
 
 -- ---- Tcaches
 
-local tcache_type
+local tcache_type = typeof(native.structs.Tcache)
 local tcache_flag = J.MALLOCX_TCACHE
 
-local function tcache_id(tcache)
-    if tcache._id < 0 then
-        error("the tcache was released", 3)
+local function tcache_id(fn, tcache)
+    if not istype(tcache_type, tcache) then
+        bad_self("tcache", "t", fn, tcache)
+    elseif tcache._id < 0 then
+        fail("the tcache was released")
     end
     return tcache._id
+end
+
+local function release_tcache(tcache)
+    c_tcache_release(memory, tcache)
 end
 
 local tcache_methods = {}
 
 function tcache_methods.id(tcache)
-    return tcache_id(tcache)
+    return tcache_id("id", tcache)
 end
 
 function tcache_methods.flags(tcache)
-    return tcache_flag(tcache_id(tcache))
+    return tcache_flag(tcache_id("flags", tcache))
 end
 
 function tcache_methods.flush(tcache)
-    return J.mallctl_write("tcache.flush", tcache_id(tcache))
+    return J.mallctl_write("tcache.flush", tcache_id("flush", tcache))
 end
 
+-- Once more does nothing.
 function tcache_methods.release(tcache)
-    c_tcache_release(memory, tcache)
+    if not istype(tcache_type, tcache) then
+        bad_self("tcache", "t", "release", tcache)
+    end
+    release_tcache(tcache)
 end
 
-tcache_type = metatype(typeof(native.structs.Tcache), {
+metatype(tcache_type, {
     __index = tcache_methods,
-    __gc = tcache_methods.release,
+    __gc = release_tcache,
     __tostring = function(tcache)
         return tcache._id < 0 and "jemalloc.tcache: released" or ("jemalloc.tcache: %d"):format(tcache._id)
     end,
@@ -80,29 +91,36 @@ local function block_hold(block)
     block.owners = block.owners + 1
 end
 
-local arena_type
+local arena_type = typeof(native.structs.Arena:gsub("ArenaBlock", "$"), block_type)
 
-local function block_of(arena)
+local function block_of(fn, arena)
+    if not istype(arena_type, arena) then
+        bad_self("arena", "a", fn, arena)
+    end
     local block = arena._block
     if block == nil then
-        error("the arena was released", 3)
+        fail("the arena was released")
     end
     return block
+end
+
+local function release_arena(arena)
+    c_arena_release(memory, arena)
 end
 
 local arena_methods = {}
 
 function arena_methods.index(arena)
-    return block_of(arena).index
+    return block_of("index", arena).index
 end
 
 -- For the *allocx functions: the arena, and its tcache or none.
 function arena_methods.flags(arena)
-    return block_of(arena).flags
+    return block_of("flags", arena).flags
 end
 
 function arena_methods.mallocx(arena, size, flags)
-    local block = block_of(arena)
+    local block = block_of("mallocx", arena)
     size = check_size("arena:mallocx", "size", size, 1)
     local own = block.flags
     if flags then -- another tcache, or none, takes the place of the arena's; another arena does not
@@ -117,11 +135,11 @@ function arena_methods.mallocx(arena, size, flags)
 end
 
 function arena_methods.dallocx(arena, ptr)
-    J.dallocx(ptr, block_of(arena).flags)
+    J.dallocx(ptr, block_of("dallocx", arena).flags)
 end
 
 function arena_methods.buffer(arena, ctype, n, options)
-    block_of(arena)
+    block_of("buffer", arena)
     local with = { arena = arena }
     for key, value in pairs(options or {}) do
         with[key] = value
@@ -131,13 +149,13 @@ end
 
 for _, action in pairs({ "purge", "decay" }) do
     arena_methods[action] = function(arena)
-        return J.mallctl_read(("arena.%d.%s"):format(block_of(arena).index, action))
+        return J.mallctl_read(("arena.%d.%s"):format(block_of(action, arena).index, action))
     end
 end
 
 -- Bytes in this arena: in use, mapped from the system, and resident in memory.
 function arena_methods.stats(arena)
-    local path = "stats.arenas." .. block_of(arena).index .. "."
+    local path = "stats.arenas." .. block_of("stats", arena).index .. "."
     J.mallctl_write("epoch", 1)
     local small, err = J.mallctl_read(path .. "small.allocated")
     if not small then
@@ -150,13 +168,17 @@ function arena_methods.stats(arena)
     }
 end
 
+-- Once more does nothing.
 function arena_methods.release(arena)
-    c_arena_release(memory, arena)
+    if not istype(arena_type, arena) then
+        bad_self("arena", "a", "release", arena)
+    end
+    release_arena(arena)
 end
 
-arena_type = metatype(typeof(native.structs.Arena:gsub("ArenaBlock", "$"), block_type), {
+metatype(arena_type, {
     __index = arena_methods,
-    __gc = arena_methods.release,
+    __gc = release_arena,
     __tostring = function(arena)
         return arena._block == nil and "jemalloc.arena: released"
             or ("jemalloc.arena: %d"):format(arena._block.index)
@@ -168,12 +190,12 @@ local settings = { dirty_decay_ms = true, muzzy_decay_ms = true, retain_grow_lim
 -- options: those of settings, and tcache = false for none of its own.
 function J.arena(options)
     if options ~= nil and type(options) ~= "table" then
-        bad_argument(2, "arena", "options", "table", options)
+        bad_argument("arena", "options", "table", options)
     end
     options = options or {}
     for key in pairs(options) do
         if not settings[key] and key ~= "tcache" then
-            bad_argument(2, "arena", "options",
+            bad_argument("arena", "options",
                 "dirty_decay_ms, muzzy_decay_ms, retain_grow_limit, dss or tcache", key)
         end
     end
@@ -198,10 +220,10 @@ end
 
 -- The control block of an arena that a caller of `fn` gave.
 function native.arena_block(fn, arena)
-    if not ffi.istype(arena_type, arena) then
-        bad_argument(3, fn, "arena", "arena of J.arena{}", arena)
+    if not istype(arena_type, arena) then
+        bad_argument(fn, "arena", "arena of J.arena{}", arena)
     end
-    return block_of(arena)
+    return block_of(fn, arena)
 end
 
 native.block_hold, native.block_type = block_hold, block_type
@@ -210,14 +232,14 @@ native.block_hold, native.block_type = block_hold, block_type
 local arena_flag = J.MALLOCX_ARENA
 
 function J.MALLOCX_ARENA(a)
-    if ffi.istype(arena_type, a) then
-        a = block_of(a).index
+    if istype(arena_type, a) then
+        a = block_of("MALLOCX_ARENA", a).index
     end
     return arena_flag(a)
 end
 
 function J.MALLOCX_TCACHE(tc)
-    if ffi.istype(tcache_type, tc) then
+    if istype(tcache_type, tc) then
         return tc:flags()
     end
     return tcache_flag(tc)

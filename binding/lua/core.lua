@@ -10,13 +10,13 @@ local bit = require("bit")
 
 local J, native = ...
 
-local type, error, tonumber, tostring = type, error, tonumber, tostring
+local type, tonumber, tostring = type, tonumber, tostring
 local new, cast, istype, typeof, sizeof, errno = ffi.new, ffi.cast, ffi.istype, ffi.typeof, ffi.sizeof, ffi.errno
 local floor = math.floor
 local tobit, lshift, rshift, bor, band = bit.tobit, bit.lshift, bit.rshift, bit.bor, bit.band
 
 local void_ptr = typeof("void *")
-local functions, flag = native.functions, native.flags
+local functions, flag, fail = native.functions, native.flags, native.fail
 
 -- A C function of the bound jemalloc, or nil where it lacks it.
 local function bind(name, ctype)
@@ -39,7 +39,7 @@ end
 
 local MAX_SIZE = 2 ^ 53 -- the largest number up to which a Lua number counts in ones
 
-local function bad_argument(level, fn, name, expected, value)
+local function bad_argument(fn, name, expected, value)
     local got = value
     if type(value) == "string" then
         got = ("'%s'"):format(value)
@@ -47,7 +47,12 @@ local function bad_argument(level, fn, name, expected, value)
         got = type(value) == "cdata" and tostring(typeof(value)) or type(value)
     end
     local message = "bad argument '%s' to '%s' (%s expected, got %s)"
-    error(message:format(name, fn, expected, tostring(got)), level + 1)
+    fail(message:format(name, fn, expected, tostring(got)))
+end
+
+-- For a method that was called with a dot, or on something else.
+local function bad_self(what, letter, fn, value)
+    return bad_argument(fn, "self", ("%s before a colon, as in %s:%s(),"):format(what, letter, fn), value)
 end
 
 -- A size in bytes or elements from `least` up, as a Lua number. The 64-bit integers of the FFI are welcome.
@@ -60,7 +65,7 @@ local function check_size(fn, name, value, least)
     elseif type(value) == "number" and value >= least and value <= MAX_SIZE and floor(value) == value then
         return value
     end
-    return bad_argument(3, fn, name, least > 0 and "positive integer" or "integer from 0 up", value)
+    return bad_argument(fn, name, least > 0 and "positive integer" or "integer from 0 up", value)
 end
 
 -- Whether a value is a pointer of any type; arrays and structs are the collector's memory, and integers none.
@@ -93,7 +98,7 @@ local function is_place(value)
 end
 
 local function bad_pointer(fn, name, value)
-    return bad_argument(3, fn, name, "pointer", value)
+    return bad_argument(fn, name, "pointer", value)
 end
 
 -- jemalloc makes an arena of any index that the flags name, whole tables of them missing: only those that
@@ -103,20 +108,20 @@ local arenas_seen = 0
 
 local function check_flags(fn, flags)
     if type(flags) ~= "number" or tobit(flags) ~= flags then
-        bad_argument(3, fn, "flags", "a combination of MALLOCX flags", flags)
+        bad_argument(fn, "flags", "a combination of MALLOCX flags", flags)
     end
     local arena = rshift(flags, ARENA_SHIFT)
     if arena > arenas_seen then
         arenas_seen = J.mallctl_read("arenas.narenas")
         if arena > arenas_seen then
-            bad_argument(3, fn, "flags", ("an arena below %d"):format(arenas_seen), arena - 1)
+            bad_argument(fn, "flags", ("an arena below %d"):format(arenas_seen), arena - 1)
         end
     end
     return flags
 end
 
-native.bad_argument, native.is_pointer, native.check_size, native.check_flags, native.bind =
-    bad_argument, is_pointer, check_size, check_flags, bind
+native.bad_argument, native.bad_self, native.bind = bad_argument, bad_self, bind
+native.is_pointer, native.check_size, native.check_flags = is_pointer, check_size, check_flags
 
 -- ---- Flags
 
@@ -124,7 +129,7 @@ J.bor = bor
 
 function J.MALLOCX_LG_ALIGN(la)
     if type(la) ~= "number" or la < 0 or la > 62 or floor(la) ~= la then
-        bad_argument(2, "MALLOCX_LG_ALIGN", "la", "integer from 0 to 62", la)
+        bad_argument("MALLOCX_LG_ALIGN", "la", "integer from 0 to 62", la)
     end
     return la
 end
@@ -132,7 +137,7 @@ end
 -- As jemalloc's macro: the lowest bit of `a` counts, so that 3 asks for nothing and 48 for 16.
 function J.MALLOCX_ALIGN(a)
     if type(a) ~= "number" or not (a >= 1 and a <= MAX_SIZE) or floor(a) ~= a then
-        bad_argument(2, "MALLOCX_ALIGN", "a", "power of two", a)
+        bad_argument("MALLOCX_ALIGN", "a", "power of two", a)
     end
     local la = 0
     while a % 2 == 0 do
@@ -146,7 +151,7 @@ function native.align_flag(fn, name, value)
     local number = type(value) == "number" and value >= 1 and value <= MAX_SIZE and floor(value) == value
     local la = number and J.MALLOCX_ALIGN(value)
     if not number or 2 ^ la ~= value then
-        bad_argument(3, fn, name, "power of two", value)
+        bad_argument(fn, name, "power of two", value)
     end
     return la
 end
@@ -294,7 +299,7 @@ function J.bind_standard_api()
 
     function J.posix_memalign(ptr, alignment, size)
         if not is_place(ptr) then
-            bad_argument(2, "posix_memalign", "ptr", "void *[1] to store the address in", ptr)
+            bad_argument("posix_memalign", "ptr", "void *[1] to store the address in", ptr)
         end
         alignment = check_size("posix_memalign", "alignment", alignment, 0)
         size = check_size("posix_memalign", "size", size, 0)
@@ -339,7 +344,7 @@ end
 -- The flags of arenas and tcaches by index; arena.lua makes them take objects as well.
 local function index_flag(fn, name, value, last, shift, base)
     if type(value) ~= "number" or value < 0 or value > last or floor(value) ~= value then
-        bad_argument(3, fn, name, ("integer from 0 to %d"):format(last), value)
+        bad_argument(fn, name, ("integer from 0 to %d"):format(last), value)
     end
     return lshift(value + base, shift)
 end

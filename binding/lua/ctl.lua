@@ -8,11 +8,12 @@ local ffi = require("ffi")
 
 local J, native = ...
 
-local type, error, tonumber, tostring, pcall = type, error, tonumber, tostring, pcall
+local type, tonumber, tostring, pcall = type, tonumber, tostring, pcall
 local setmetatable, floor = setmetatable, math.floor
 local new, sizeof, ffi_string, istype = ffi.new, ffi.sizeof, ffi.string, ffi.istype
 
-local bad_argument, find, children = native.bad_argument, native.names.find, native.names.children
+local bad_argument, fail = native.bad_argument, native.fail
+local find, children = native.names.find, native.names.children
 local ENOENT, EPERM, EINVAL = J.ENOENT, J.EPERM, J.EINVAL
 
 local name_to_mib = native.bind("mallctlnametomib", "int (*)(const char *, size_t *, size_t *)")
@@ -96,7 +97,7 @@ local function resolve(fn, name)
         return hit
     end
     if type(name) ~= "string" then
-        bad_argument(3, fn, "param", "name in jemalloc's mallctl namespace", name)
+        bad_argument(fn, "param", "name in jemalloc's mallctl namespace", name)
     end
     local entry, real_name = find(name)
     if not entry then
@@ -201,7 +202,7 @@ function J.mallctl_read(param, input)
         err = by_mib(hit.mib, hit.length, scratch, size, nil, 0)
     else
         if not hit.entry.input then
-            bad_argument(2, "mallctl_read", "input", "nothing, for this name,", input)
+            bad_argument("mallctl_read", "input", "nothing, for this name,", input)
         end
         local value, message = encode(param, hit.entry.input, input)
         if not value then
@@ -272,8 +273,8 @@ local function child(node, key)
         key = ("%d"):format(key)
     end
     if not below[generic] then
-        error(("jemalloc's mallctl namespace has no %s%s"):format(
-            path[1] == "" and "" or path[1] .. ".", tostring(key)), 3)
+        fail(("jemalloc's mallctl namespace has no %s%s"):format(
+            path[1] == "" and "" or path[1] .. ".", tostring(key)))
     end
     if path[1] ~= "" then
         key, generic = path[1] .. "." .. key, path[2] .. "." .. generic
@@ -287,8 +288,8 @@ local function node_at(name, generic)
     return node
 end
 
-local function fail(name, err)
-    error(("jemalloc: %s: %s"):format(name, type(err) == "string" and err or native.strerror(err)), 3)
+local function fail_by(name, err)
+    fail(("jemalloc: %s: %s"):format(name, type(err) == "string" and err or native.strerror(err)))
 end
 
 function node_methods.__index(node, key)
@@ -298,13 +299,13 @@ function node_methods.__index(node, key)
         return node_at(name, generic)
     elseif entry.access == "--" then
         return function()
-            local done, err = act(resolve("J.ctl", name) or fail(name, ENOENT))
-            return done or fail(name, err)
+            local done, err = act(resolve("J.ctl", name) or fail_by(name, ENOENT))
+            return done or fail_by(name, err)
         end
     end
     local value, err = J.mallctl_read(name)
     if value == nil and err and err ~= ENOENT then
-        fail(name, err)
+        fail_by(name, err)
     end
     return value
 end
@@ -312,11 +313,11 @@ end
 function node_methods.__newindex(node, key, value)
     local name, generic = child(node, key)
     if not native.names.all[generic] then
-        error(("%s is not a value of jemalloc's mallctl namespace, but a part of it"):format(name), 2)
+        fail(("%s is not a value of jemalloc's mallctl namespace, but a part of it"):format(name))
     end
     local done, err = J.mallctl_write(name, value)
     if not done then
-        fail(name, err)
+        fail_by(name, err)
     end
 end
 
@@ -332,7 +333,7 @@ J.ctl = node_at("", "")
 -- opts: the letters of "opt.stats_print_opts", such as "J" for JSON.
 function J.malloc_stats_print(write, opts)
     if opts ~= nil and type(opts) ~= "string" then
-        bad_argument(2, "malloc_stats_print", "opts", "string of option letters", opts)
+        bad_argument("malloc_stats_print", "opts", "string of option letters", opts)
     end
     if write == nil or write == false then
         native.stats_print(native.functions.malloc_stats_print, opts)
@@ -346,7 +347,7 @@ function J.malloc_stats_print(write, opts)
     elseif io.type(write) == "file" then
         return write:write(text)
     else
-        bad_argument(2, "malloc_stats_print", "write", "function, open file or true", write)
+        bad_argument("malloc_stats_print", "write", "function, open file or true", write)
     end
     return true
 end

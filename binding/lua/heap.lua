@@ -17,7 +17,7 @@ J.heap.trim = native.heap_trim
 function J.heap.limit(bytes)
     if bytes ~= nil then
         if type(bytes) ~= "number" or not (bytes >= 0 and bytes <= 2 ^ 53) or floor(bytes) ~= bytes then
-            native.bad_argument(2, "heap.limit", "bytes", "integer from 0 up", bytes)
+            native.bad_argument("heap.limit", "bytes", "integer from 0 up", bytes)
         end
         local done, reason = native.heap_set_limit(bytes)
         if not done then

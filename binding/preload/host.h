@@ -32,6 +32,8 @@ extern "C" {
     F(lua_gc, 3)                       \
     F(lua_getallocf, by_hand)          \
     F(lua_getfield, 3)                 \
+    F(lua_getinfo, 3)                  \
+    F(lua_getstack, 3)                 \
     F(lua_newstate, by_hand)           \
     F(lua_newuserdata, 2)              \
     F(lua_pcall, 4)                    \
