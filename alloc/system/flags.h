@@ -5,6 +5,7 @@
 //   bits 0-5: lg(alignment)   6: zero   8-19: tcache id + 2, or 1 for none   20-31: arena index + 1
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 
@@ -35,13 +36,20 @@ constexpr int tcache_flag(unsigned id) {
     return static_cast<int>((id + 2) << tcache_shift);
 }
 
+// Base-2 logarithm of the widest step between two size classes, as jemalloc says when the process starts. Up
+// to 5.3.0 steps go on doubling; later ones round what is larger than four pages up to pages, unless an
+// option of jemalloc's says otherwise.
+extern int widest_step_lg;
+
 // The bytes that jemalloc hands out for a request of `size` bytes (1 to PTRDIFF_MAX), with no alignment
-// asked for: 16-byte steps up to 128, then four steps to each doubling. As nallocx(size, 0), which a test
-// compares it with, but inline; requests below 16 are taken as 16, the alignment that every block has.
-constexpr std::size_t size_class(std::size_t size) {
+// asked for: 16-byte steps up to 128, then four steps to each doubling, none wider than the widest. As
+// nallocx(size, 0), which a test compares it with, but inline; requests below 16 are taken as 16, the
+// alignment that every block has.
+inline std::size_t size_class(std::size_t size) {
     if (size <= 16) return 16;
     const int ceil_lg = std::bit_width(size - 1);
-    const std::size_t step = std::size_t{1} << (ceil_lg < 7 ? 4 : ceil_lg - 3);
+    const int step_lg = ceil_lg < 7 ? 4 : std::min(ceil_lg - 3, widest_step_lg);
+    const std::size_t step = std::size_t{1} << step_lg;
     return (size + step - 1) & ~(step - 1);
 }
 
