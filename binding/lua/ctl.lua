@@ -58,6 +58,7 @@ local kinds = {
     ["ssize_t"] = { "ssize_t[1]", to_number, integer, "an integer", -2 ^ 63, 2 ^ 63 - 1 },
     ["int64_t"] = { "int64_t[1]", to_number, integer, "an integer", -2 ^ 63, 2 ^ 63 - 1 },
     ["const char *"] = { "const char *[1]", to_string, nil, "a string" },
+    ["char *"] = { "const char *[1]", to_string, nil, "a string" }, -- jemalloc writes to where it points
     ["uint64_t *"] = { "uint64_t *[1]", as_is },
     ["size_t *"] = { "size_t *[1]", as_is },
     ["extent_hooks_t *"] = { "void *[1]", as_is, nil, "a pointer" },
@@ -71,7 +72,7 @@ local function encode(name, ctype, value)
     local fits
     if ctype == "bool" then
         fits = type(value) == "boolean"
-    elseif ctype == "const char *" then
+    elseif ctype == "const char *" or ctype == "char *" then
         fits = type(value) == "string" and not value:find("%z")
     elseif kind[3] then
         local whole = integer(value)
@@ -119,6 +120,10 @@ local function resolve(fn, name)
         bytes = kind and sizeof(kind[1]),
         decode = kind and kind[2],
     }
+    if entry.type == "char *" then
+        hit.text = new("char[256]")
+        hit.scratch[0] = hit.text
+    end
     if known_count == 4096 then -- indices make names without end
         known, known_count = {}, 0
     end

@@ -26,6 +26,7 @@ pid {folder}/pid;
 error_log {folder}/error.log notice;
 env JEMALLOC_LUA_SETTING;
 env JEMALLOC_LUA_SOURCE;
+env JEMALLOC_LUA_JEMALLOC_SOURCE;
 events {{ worker_connections 16; }}
 http {{
     access_log off;

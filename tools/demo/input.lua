@@ -44,8 +44,10 @@ function input.text(command)
     local path = unpacked(command)
     if path then return path, false end
     local folder = os.getenv("XDG_CACHE_HOME") or (os.getenv("HOME") or "") .. "/.cache"
-    local cached = folder .. "/jemalloc_lua/jemalloc-5.3.0.tar.bz2"
-    for _, tarball in ipairs({ os.getenv("JEMALLOC_LUA_TARBALL") or cached, cached }) do
+    local tarballs = input.lines_of("ls " .. input.quote(folder) .. "/jemalloc_lua/jemalloc-*.tar.* 2>/dev/null")
+    local given = os.getenv("JEMALLOC_LUA_TARBALL")
+    if given then table.insert(tarballs, 1, given) end
+    for _, tarball in ipairs(tarballs) do
         local file = io.open(tarball)
         if file then
             file:close()
