@@ -8,10 +8,11 @@ import unittest
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT / "bench"))
+sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "tests")]
 sys.dont_write_bytecode = True
 
 from driver import runs, stats, table, textbars, tuning  # noqa: E402
+from outcome import main  # noqa: E402
 
 
 class Statistics(unittest.TestCase):
@@ -220,10 +221,22 @@ class WrongArguments(unittest.TestCase):
             self.assertEqual((done.returncode, done.stderr.count("\n")), (2, 1), done.stderr)
             self.assertIn(names, done.stderr)
 
+    def test_report_says_what_it_lacks_once_there_is_something_to_draw(self):
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "matplotlib.py").write_text("raise ImportError\n", encoding="utf-8")
+            file = Path(folder) / "results.json"
+            file.write_text('{"benchmarks": [{"name": "op/pair/64/builtin", "cpu_time": 1, "time_unit": "ns"}]}',
+                            encoding="utf-8")
+            environment = os.environ | {"PYTHONPATH": folder, "JEMALLOC_LUA_REPORT": "1"}
+            done = subprocess.run([sys.executable, "tools/report", str(file)], capture_output=True, text=True,
+                                  cwd=ROOT, env=environment, check=False)
+        self.assertEqual((done.returncode, done.stderr.count("\n")), (2, 1), done.stderr)
+        self.assertIn("apt-get install python3-matplotlib", done.stderr)
+
     def test_bench_names_the_argument(self):
         self.assertIn("--rounds", self.check("tools/bench", "--rounds", "0").stderr)
         self.assertIn("--filter", self.check("tools/bench", "--filter", "(").stderr)
 
 
 if __name__ == "__main__":
-    unittest.main()
+    main()

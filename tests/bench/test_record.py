@@ -3,9 +3,14 @@
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import unittest
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from outcome import main  # noqa: E402
 
 COMMAND = os.environ["JEMALLOC_LUA_COMMAND"]
 REPLAY = os.environ["JEMALLOC_LUA_REPLAY"]
@@ -92,4 +97,4 @@ class Recording(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    main()

@@ -7,8 +7,12 @@ import os
 import re
 import subprocess
 import sys
-import unittest
+from pathlib import Path
 from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from outcome import main, pty_is_missing  # noqa: E402,F401
 
 OURS = sys.argv[1] if len(sys.argv) > 1 else "jemalloc-luajit"
 LUAJIT = sys.argv[2] if len(sys.argv) > 2 else ""
@@ -37,7 +41,3 @@ def nameless(outcome, program):
     def clean(text):
         return re.sub(r"0x[0-9a-f]+", "0x?", text.replace(program, "luajit"))
     return Outcome(clean(outcome.out), clean(outcome.err), outcome.code)
-
-
-def main():
-    unittest.main(argv=sys.argv[:1])

@@ -8,7 +8,7 @@ import subprocess
 import time
 import unittest
 
-from command import OURS, environment, main
+from command import OURS, environment, main, pty_is_missing
 
 
 class Terminal:
@@ -47,6 +47,7 @@ class Terminal:
         os.write(self.side, text.encode())
 
 
+@unittest.skipIf(pty_is_missing(), pty_is_missing())
 class Interactive(unittest.TestCase):
     def test_without_a_script_on_a_terminal(self):
         with Terminal() as terminal:

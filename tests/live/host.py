@@ -9,9 +9,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
+sys.path.insert(0, str(ROOT / "tests"))
 sys.dont_write_bytecode = True
 
 import stats_file  # noqa: E402
+from outcome import main, pty_is_missing  # noqa: E402,F401
 
 HOST = os.environ.get("LIVE_HOST", "")
 TOP = str(ROOT / "tools" / "top")
@@ -72,7 +74,3 @@ class WithFolder(unittest.TestCase):
 
     def files(self):
         return sorted(path.name for path in self.folder.iterdir())
-
-
-def main():
-    unittest.main(verbosity=2)

@@ -11,7 +11,7 @@ import subprocess
 import termios
 import unittest
 
-from host import METRICS, TOP, WithFolder, main
+from host import METRICS, TOP, WithFolder, main, pty_is_missing
 
 PROMTOOL = os.environ.get("PROMTOOL", "")
 ROWS, COLUMNS = 24, 100
@@ -77,6 +77,9 @@ class Screen:
 
 class Top(WithFolder):
     def screen(self, *command):
+        missing = pty_is_missing()
+        if missing:
+            self.skipTest(missing)
         screen = Screen(*command)
         self.addCleanup(screen.close)
         return screen
