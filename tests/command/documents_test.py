@@ -81,6 +81,15 @@ class Documents(unittest.TestCase):
                     self.assertTrue(any((folder / name).exists() for folder in (ROOT, ROOT / "alloc", path.parent)))
 
 
+class Tools(unittest.TestCase):
+    def test_the_page_on_tools_names_each(self):
+        page = (ROOT / "tools" / "README.md").read_text(encoding="utf-8")
+        for path in sorted((ROOT / "tools").iterdir()):
+            if path.name not in ("CMakeLists.txt", "README.md", "__pycache__"):
+                with self.subTest(tool=path.name):
+                    self.assertIn(f"| `{path.name}{'/' if path.is_dir() else ''}` |", page)
+
+
 class Changelog(unittest.TestCase):
     def test_its_newest_version_is_that_of_the_header(self):
         header = (ROOT / "alloc/include/jemalloc_lua.h").read_text(encoding="ascii")
