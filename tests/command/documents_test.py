@@ -87,7 +87,8 @@ class Tools(unittest.TestCase):
         for path in sorted((ROOT / "tools").iterdir()):
             if path.name not in ("CMakeLists.txt", "README.md", "__pycache__"):
                 with self.subTest(tool=path.name):
-                    self.assertIn(f"| `{path.name}{'/' if path.is_dir() else ''}` |", page)
+                    row = f"| `{path.name}{'/' if path.is_dir() else ''}` |"
+                    self.assertTrue(row in page, f"tools/README.md has no row {row}")
 
 
 class Changelog(unittest.TestCase):
