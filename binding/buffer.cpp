@@ -126,10 +126,8 @@ void add_buffers(lua_State *L, int native) {
     set_address(L, "buffer_release", reinterpret_cast<void *>(release));
     set_address(L, "buffer_held", reinterpret_cast<void *>(held));
     lua_settop(L, -2);
-    lua_pushcclosure(L, push_collector, 0);
-    lua_setfield(L, native, "push_collector");
-    lua_pushcclosure(L, collect, 0);
-    lua_setfield(L, native, "collect");
+    set_function(L, native, "push_collector", push_collector);
+    set_function(L, native, "collect", collect);
     lua_pushvalue(L, native);
     set_number(L, "BUFFER_DUE", due);
     set_number(L, "BUFFER_OVER_LIMIT", over_limit);

@@ -33,13 +33,17 @@ struct Memory {
 // One of an arena's owners goes; the last one destroys the arena.
 void drop(Memory *memory, ArenaBlock *block);
 
-// Put what the Lua side needs into the table at `native`, whose `functions` are filled in.
+// Put into the table at `native` what the Lua side needs. add_provider() comes first: it fills `functions`.
+// Where the process lacks the jemalloc that JEMALLOC_PREFIX asks for, it raises an error.
+void add_provider(lua_State *L, int native);
 void add_memory(lua_State *L, int native);
 void add_buffers(lua_State *L, int native);
 void add_arenas(lua_State *L, int native);
+void add_heap(lua_State *L, int native);
 
-// Sets a field of the table at the top of the stack.
+// Set a field of the table at the top of the stack, or of the one at `table`.
 void set_address(lua_State *L, const char *name, void *address);
 void set_number(lua_State *L, const char *name, double value);
+void set_function(lua_State *L, int table, const char *name, int (*function)(lua_State *));
 
 }  // namespace jemalloc_lua

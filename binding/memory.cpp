@@ -1,0 +1,95 @@
+// The module's record of its state's memory, and blocks that move (rallocx and realloc in lua/core.lua).
+
+extern "C" {
+#include <lauxlib.h>
+#include <lua.h>
+}
+
+#include <cerrno>
+#include <new>
+
+#include "memory.h"
+
+// Weak: see module.cpp.
+#pragma weak lua_newuserdata
+#pragma weak lua_tointeger
+#pragma weak lua_topointer
+
+namespace jemalloc_lua {
+namespace {
+
+// Where a pointer object holds its address. The move is stored there at once, so the address of a moved block
+// is never lost between C++ and Lua.
+void **address_in(lua_State *L, int index) {
+    return static_cast<void **>(const_cast<void *>(lua_topointer(L, index)));
+}
+
+// Stores the address of a block that has moved; null where there was no memory. Pushes whether it has moved.
+bool store(lua_State *L, void **address, void *moved) {
+    if (moved != nullptr) *address = moved;
+    lua_pushboolean(L, moved != nullptr ? 1 : 0);
+    return moved != nullptr;
+}
+
+// (memory, pointer object, size, flags) -> whether the block was resized
+int move_block(lua_State *L) {
+    const auto *memory = static_cast<const Memory *>(lua_touserdata(L, 1));
+    void **address = address_in(L, 2);
+    const auto size = static_cast<std::size_t>(luaL_checknumber(L, 3));
+    store(L, address, memory->rallocx(*address, size, static_cast<int>(lua_tointeger(L, 4))));
+    return 1;
+}
+
+// (memory, pointer object, size) -> whether the block was resized; else errno too
+int move_standard_block(lua_State *L) {
+    const auto *memory = static_cast<const Memory *>(lua_touserdata(L, 1));
+    void **address = address_in(L, 2);
+    if (store(L, address, memory->realloc(*address, static_cast<std::size_t>(luaL_checknumber(L, 3)))))
+        return 1;
+    lua_pushnumber(L, errno);
+    return 2;
+}
+
+// A function of the table on top of the stack.
+template <class Function>
+void get(lua_State *L, const char *name, Function *function) {
+    lua_getfield(L, -1, name);
+    *function = reinterpret_cast<Function>(lua_touserdata(L, -1));
+    lua_settop(L, -2);
+}
+
+}  // namespace
+
+void set_address(lua_State *L, const char *name, void *address) {
+    lua_pushlightuserdata(L, address);
+    lua_setfield(L, -2, name);
+}
+
+void set_number(lua_State *L, const char *name, double value) {
+    lua_pushnumber(L, value);
+    lua_setfield(L, -2, name);
+}
+
+void set_function(lua_State *L, int table, const char *name, int (*function)(lua_State *)) {
+    lua_pushcclosure(L, function, 0);
+    lua_setfield(L, table, name);
+}
+
+void add_memory(lua_State *L, int native) {
+    auto *memory = new (lua_newuserdata(L, sizeof(Memory))) Memory{};
+    lua_setfield(L, native, "memory");
+    memory->heap = heap_of(L);
+    lua_getfield(L, native, "functions");
+    get(L, "mallocx", &memory->mallocx);
+    get(L, "rallocx", &memory->rallocx);
+    get(L, "sdallocx", &memory->sdallocx);
+    get(L, "nallocx", &memory->nallocx);
+    get(L, "realloc", &memory->realloc);
+    get(L, "mallctl", &memory->mallctl);
+    set_address(L, "live_tcaches", memory->live_tcaches.data());
+    lua_settop(L, -2);
+    set_function(L, native, "move", move_block);
+    set_function(L, native, "move_standard", move_standard_block);
+}
+
+}  // namespace jemalloc_lua
