@@ -17,7 +17,7 @@ extern "C" {
 namespace jemalloc_lua {
 namespace {
 
-// Of resize(). `due`: done, and the collector is to be pushed.
+// What resize() returns. `due` means done, and that the collector is to be pushed.
 enum Result { done, due, over_limit, no_memory };
 
 void free_block(const Memory *memory, Buffer *buffer) {
@@ -34,7 +34,7 @@ Result allocate(const Memory *memory, Buffer *buffer, std::size_t bytes, bool ze
     if (real == 0) return no_memory;
     if (memory->heap != nullptr && real > old_real && !charge(memory->heap, real - old_real))
         return over_limit;
-    // jemalloc zeroes what comes after the old block, and of fresh pages touches none.
+    // jemalloc zeroes the bytes after the old block, and does not touch fresh pages for that.
     const auto old = static_cast<std::size_t>(buffer->_bytes);
     const int flags = buffer->_flags | (zero ? je::zero_flag : 0);
     if (zero && old > 0 && bytes > old) std::memset(buffer->_data + old, 0, std::min(bytes, old_real) - old);
@@ -72,7 +72,7 @@ int resize(Memory *memory, Buffer *buffer, std::int64_t n, std::int64_t bytes, b
     return memory->pressure.is_due(static_cast<std::int64_t>(room)) ? due : done;
 }
 
-// Does nothing the second time.
+// A second call does nothing.
 void release(Memory *memory, Buffer *buffer) {
     memory->pressure.leave(buffer->_bytes);
     free_block(memory, buffer);
@@ -91,13 +91,13 @@ double held(const Memory *memory) {
 
 // ---- The collector
 
-// A collector that the host or the script has stopped stays stopped. It is stopped as well while a finalizer
-// runs. A LuaJIT that does not know the question answers -1.
+// A collector that the host or the script has stopped stays stopped. LuaJIT also stops it while a finalizer
+// runs. A LuaJIT that lacks LUA_GCISRUNNING answers -1.
 bool is_running(lua_State *L) {
     return lua_gc(L, LUA_GCISRUNNING, 0) != 0;
 }
 
-// (memory): steps the collector as far as the buffers' pressure asks for.
+// (memory): steps the collector by what the pressure asks for.
 int push_collector(lua_State *L) {
     auto *memory = static_cast<Memory *>(lua_touserdata(L, 1));
     if (!is_running(L)) return 0;
@@ -110,7 +110,7 @@ int push_collector(lua_State *L) {
     return 0;
 }
 
-// () -> whether all garbage was collected, so that it is worth trying again
+// () -> whether the collector ran, so that a refused request is worth another try
 int collect(lua_State *L) {
     const bool running = is_running(L);
     if (running) lua_gc(L, LUA_GCCOLLECT, 0);

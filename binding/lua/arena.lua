@@ -1,8 +1,8 @@
 -- Arenas and explicit tcaches as objects that release what they own.
 --
--- An object is a small cdata with a finalizer, made before what it is for. What must outlive it stands in an
--- arena's control block, which jemalloc holds (memory.h). What is made and released is so in one call of C,
--- during which no Lua object is made: nothing is lost where there is no memory for one.
+-- An object is a small cdata with a finalizer. It is made first; then one call of C creates the arena or tcache
+-- and stores it in the object. No Lua object is made in between, so nothing is lost when memory runs out. What
+-- must outlive the object stands in the arena's control block, in jemalloc's memory (structs.h).
 
 local ffi = require("ffi")
 
@@ -58,7 +58,7 @@ function tcache_methods.flush(tcache)
     return J.mallctl_write("tcache.flush", tcache_id("flush", tcache))
 end
 
--- Once more does nothing.
+-- A second call does nothing.
 function tcache_methods.release(tcache)
     if not istype(tcache_type, tcache) then
         bad_self("tcache", "t", "release", tcache)
@@ -74,7 +74,7 @@ metatype(tcache_type, {
     end,
 })
 
--- A cache of freed blocks of its own: nil, errno where jemalloc has no more of them.
+-- An explicit thread cache; nil, errno if jemalloc has none left.
 function J.tcache()
     local tcache = tcache_type(-1)
     local err = c_tcache_create(memory, tcache)
@@ -114,7 +114,7 @@ function arena_methods.index(arena)
     return block_of("index", arena).index
 end
 
--- For the *allocx functions: the arena, and its tcache or none.
+-- For the *allocx functions: the arena together with its tcache, or with TCACHE_NONE.
 function arena_methods.flags(arena)
     return block_of("flags", arena).flags
 end
@@ -123,7 +123,7 @@ function arena_methods.mallocx(arena, size, flags)
     local block = block_of("mallocx", arena)
     size = check_size("arena:mallocx", "size", size, 1)
     local own = block.flags
-    if flags then -- another tcache, or none, takes the place of the arena's; another arena does not
+    if flags then -- may choose another tcache, but not another arena
         flags = band(check_flags("arena:mallocx", flags), bnot(ARENA_BITS))
         own = bor(band(flags, TCACHE_BITS) == 0 and own or band(own, bnot(TCACHE_BITS)), flags)
     end
@@ -153,7 +153,7 @@ for _, action in pairs({ "purge", "decay" }) do
     end
 end
 
--- Bytes in this arena: in use, mapped from the system, and resident in memory.
+-- Bytes of this arena: allocated, mapped from the system, and resident.
 function arena_methods.stats(arena)
     local path = "stats.arenas." .. block_of("stats", arena).index .. "."
     J.mallctl_write("epoch", 1)
@@ -168,7 +168,7 @@ function arena_methods.stats(arena)
     }
 end
 
--- Once more does nothing.
+-- A second call does nothing.
 function arena_methods.release(arena)
     if not istype(arena_type, arena) then
         bad_self("arena", "a", "release", arena)
@@ -187,7 +187,7 @@ metatype(arena_type, {
 
 local settings = { dirty_decay_ms = true, muzzy_decay_ms = true, retain_grow_limit = true, dss = true }
 
--- options: those of settings, and tcache = false for none of its own.
+-- options: those of `settings`; tcache = false makes an arena without a tcache.
 function J.arena(options)
     if options ~= nil and type(options) ~= "table" then
         bad_argument("arena", "options", "table", options)
@@ -218,7 +218,7 @@ function J.arena(options)
     return arena
 end
 
--- The control block of an arena that a caller of `fn` gave.
+-- The control block of an arena that was passed to `fn`.
 function native.arena_block(fn, arena)
     if not istype(arena_type, arena) then
         bad_argument(fn, "arena", "arena of J.arena{}", arena)
@@ -228,7 +228,7 @@ end
 
 native.block_hold, native.block_type = block_hold, block_type
 
--- The flag functions take the objects too. That of an arena alone says nothing of a tcache: add one.
+-- The flag functions take objects too. The flag of an arena does not include a tcache: arena:flags() does.
 local arena_flag = J.MALLOCX_ARENA
 
 function J.MALLOCX_ARENA(a)

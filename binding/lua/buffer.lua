@@ -1,9 +1,9 @@
 -- Typed buffers: arrays of any C type in jemalloc's memory, with bounds that are checked.
 --
--- A buffer is a cdata struct that owns its memory; a slice is one that names its parent and a range of it,
--- so that it follows the parent when that moves and fails when it is freed. Indices begin at 0, as in the
--- FFI's arrays. Reads and writes are two comparisons and an access, and compile. They compare with `_near`,
--- the length as a 32-bit integer, which is the fastest; indices past 2^31 take a second look, at `_n`.
+-- A buffer is a cdata struct that owns its memory. A slice is a struct that names its parent and a range of it:
+-- it follows the parent when that moves, and fails once the parent is freed. Indices begin at 0, as in the FFI's
+-- arrays. A read or a write compiles to two comparisons and an access. The comparison is with `_near`, the length
+-- as a 32-bit integer, because that is fastest; only indices from 2^31 on are compared with `_n`.
 
 local ffi = require("ffi")
 
@@ -28,11 +28,11 @@ local DUE, OVER_LIMIT, NO_MEMORY = native.BUFFER_DUE, native.BUFFER_OVER_LIMIT, 
 local MAX_BYTES = 2 ^ 53
 local NEAR = 2 ^ 31 - 1
 
--- ---- Types: a struct for buffers and one for slices of each element type, made when first asked for
+-- ---- Types: each element type has a struct for buffers and one for slices, made at its first use
 
 local parents = setmetatable({}, { __mode = "k" }) -- slice -> its buffer, which it keeps alive
 
--- The collector calls it, perhaps where memory is short: it makes no object.
+-- The collector calls this too, perhaps when memory is short, so it makes no object.
 local function release(buffer)
     c_release(memory, buffer)
 end
@@ -40,7 +40,7 @@ end
 local function resize(buffer, n, zero, element_size)
     local bytes = n * element_size
     local result = c_resize(memory, buffer, n, bytes, zero)
-    if result == OVER_LIMIT and collect() then -- what the script dropped may have made room
+    if result == OVER_LIMIT and collect() then -- dropped buffers may have made room
         result = c_resize(memory, buffer, n, bytes, zero)
     end
     if result == OVER_LIMIT or result == NO_MEMORY then
@@ -123,9 +123,9 @@ local function slice_type_of(element, buffer_type)
     })
 end
 
-local types = {}        -- id of an element type -> its buffers' struct
-local element_sizes = {} -- the same -> bytes of an element
-local is_span = {}      -- id of a struct of ours -> true
+local types = {}         -- id of an element type -> the struct of its buffers
+local element_sizes = {} -- id of an element type -> its size in bytes
+local is_span = {}       -- id of a struct made here -> true
 
 function native.is_buffer(value)
     return is_span[tonumber(typeof(value))] == true and tonumber(value) == nil
@@ -133,7 +133,7 @@ end
 
 local function buffer_type_of(element)
     local size = sizeof(element)
-    -- The comments make each text one of its own: busted, a test framework, caches ffi.typeof() by the text.
+    -- The comment makes each text unique, because busted, a test framework, caches ffi.typeof() by the text.
     local cdef = native.structs.Buffer:gsub("Element", "$"):gsub("ArenaBlock", "$")
     local buffer_type = typeof(("%s /* %d */"):format(cdef, tonumber(element)), element, native.block_type)
     local slice_type = slice_type_of(element, buffer_type)
@@ -150,13 +150,13 @@ local function buffer_type_of(element)
 
     local methods = methods_of(element, span)
 
-    -- To n elements, the first ones kept; new ones are zero unless `zero` is false. nil, errno: unchanged.
+    -- Keeps the first elements; new ones are zero unless `zero` is false. After nil, errno nothing has changed.
     function methods.resize(buffer, n, zero)
         span("resize", buffer)
         return resize(buffer, checked_count("resize", n, size), zero ~= false, size)
     end
 
-    -- The elements from `first` to the one before `last`, without copying.
+    -- Shares the elements from `first` to the one before `last`.
     function methods.slice(buffer, first, last)
         local _, n = span("slice", buffer)
         first, last = check_range("slice", first, last, n)
@@ -165,7 +165,7 @@ local function buffer_type_of(element)
         return slice
     end
 
-    -- Once more does nothing.
+    -- A second call does nothing.
     function methods.free(buffer)
         if not istype(buffer_type, buffer) then
             bad_self("buffer", "b", "free", buffer)
@@ -268,7 +268,7 @@ J.buffer = setmetatable({}, {
     end,
 })
 
--- A buffer of bytes with the contents of a string; of another C type where one is given.
+-- A buffer with the contents of a string, as bytes or as elements of `ctype`.
 function J.buffer.from(text, ctype)
     if type(text) ~= "string" then
         bad_argument("buffer.from", "text", "string", text)
@@ -285,7 +285,7 @@ function J.buffer.from(text, ctype)
     return buffer:copy(text)
 end
 
--- Bytes in all buffers of this state, those included that wait for the collector.
+-- Bytes in all buffers of this state, including dropped ones that are not collected yet.
 function J.buffer.held()
     return c_held(memory)
 end

@@ -1,28 +1,24 @@
 -- jemalloc's allocation functions: the *allocx family, the flags, and the standard malloc family.
 --
 -- Each C function is a function pointer held in a local that never changes, so the JIT compiler turns a
--- call into a direct machine call. Sizes are declared as int64_t, not size_t: a Lua number converts to it
--- in one instruction, and none above 2^53 gets this far. Arguments are checked at the door, because
--- jemalloc itself checks nothing.
+-- call into a direct machine call. Sizes are declared as int64_t, not size_t, because a Lua number converts to
+-- int64_t in one instruction; the checks let no size above 2^53 through.
 
 local ffi = require("ffi")
 local bit = require("bit")
 
 local J, native = ...
 
-local type, tonumber, tostring = type, tonumber, tostring
-local new, cast, istype, typeof, sizeof, errno = ffi.new, ffi.cast, ffi.istype, ffi.typeof, ffi.sizeof, ffi.errno
+local type, tonumber = type, tonumber
+local new, cast, typeof, errno = ffi.new, ffi.cast, ffi.typeof, ffi.errno
 local floor = math.floor
-local tobit, lshift, rshift, bor, band = bit.tobit, bit.lshift, bit.rshift, bit.bor, bit.band
+local lshift, bor, band = bit.lshift, bit.bor, bit.band
 
 local void_ptr = typeof("void *")
-local functions, flag, fail = native.functions, native.flags, native.fail
-
--- A C function of the bound jemalloc, or nil where it lacks it.
-local function bind(name, ctype)
-    local address = functions[name]
-    return address and cast(ctype, address)
-end
+local functions, flag, bind = native.functions, native.flags, native.bind
+local bad_argument, bad_pointer, is_pointer = native.bad_argument, native.bad_pointer, native.is_pointer
+local is_place, check_size, check_flags = native.is_place, native.check_size, native.check_flags
+local MAX_SIZE = native.MAX_SIZE
 
 J.ENOENT, J.EPERM, J.EAGAIN, J.ENOMEM, J.EFAULT, J.EINVAL = 2, 1, 11, 12, 14, 22
 local ENOMEM = J.ENOMEM
@@ -35,94 +31,6 @@ function J.provider()
     return native.provider
 end
 
--- ---- Arguments
-
-local MAX_SIZE = 2 ^ 53 -- the largest number up to which a Lua number counts in ones
-
-local function bad_argument(fn, name, expected, value)
-    local got = value
-    if type(value) == "string" then
-        got = ("'%s'"):format(value)
-    elseif type(value) ~= "number" and type(value) ~= "nil" then
-        got = type(value) == "cdata" and tostring(typeof(value)) or type(value)
-    end
-    local message = "bad argument '%s' to '%s' (%s expected, got %s)"
-    fail(message:format(name, fn, expected, tostring(got)))
-end
-
--- For a method that was called with a dot, or on something else.
-local function bad_self(what, letter, fn, value)
-    return bad_argument(fn, "self", ("%s before a colon, as in %s:%s(),"):format(what, letter, fn), value)
-end
-
--- A size in bytes or elements from `least` up, as a Lua number. The 64-bit integers of the FFI are welcome.
-local function check_size(fn, name, value, least)
-    if type(value) == "cdata" and (istype("int64_t", value) or istype("uint64_t", value)) then
-        local number = tonumber(value)
-        if number >= least and number <= MAX_SIZE then
-            return number
-        end
-    elseif type(value) == "number" and value >= least and value <= MAX_SIZE and floor(value) == value then
-        return value
-    end
-    return bad_argument(fn, name, least > 0 and "positive integer" or "integer from 0 up", value)
-end
-
--- Whether a value is a pointer of any type; arrays and structs are the collector's memory, and integers none.
-local pointer_types = {} -- id of a C type -> whether it is one of pointers
-
-local function is_pointer(value)
-    if istype(void_ptr, value) then
-        return true
-    elseif type(value) ~= "cdata" then
-        return false
-    end
-    local id = tonumber(typeof(value))
-    local known = pointer_types[id]
-    if known == nil then
-        local text = tostring(typeof(value))
-        known = (text:find("%*[%a ]*>$") or text:find("%(%*[%a ]*%)")) ~= nil
-        pointer_types[id] = known
-    end
-    return known and tonumber(value) == nil -- a C type is cdata too, and has a number
-end
-
--- Whether an address can be stored in a value: an array of pointers, or a pointer to one.
-local function is_place(value)
-    if is_pointer(value) then
-        return value ~= nil
-    elseif type(value) ~= "cdata" or tonumber(value) ~= nil then
-        return false
-    end
-    return tostring(typeof(value)):find("%*[%a ]*%[[%d?]+%]>$") ~= nil and sizeof(value) >= sizeof(void_ptr)
-end
-
-local function bad_pointer(fn, name, value)
-    return bad_argument(fn, name, "pointer", value)
-end
-
--- jemalloc makes an arena of any index that the flags name, whole tables of them missing: only those that
--- exist are let through. Arenas never cease to be counted, so what was seen once holds.
-local ARENA_SHIFT = flag.ARENA_SHIFT
-local arenas_seen = 0
-
-local function check_flags(fn, flags)
-    if type(flags) ~= "number" or tobit(flags) ~= flags then
-        bad_argument(fn, "flags", "a combination of MALLOCX flags", flags)
-    end
-    local arena = rshift(flags, ARENA_SHIFT)
-    if arena > arenas_seen then
-        arenas_seen = J.mallctl_read("arenas.narenas")
-        if arena > arenas_seen then
-            bad_argument(fn, "flags", ("an arena below %d"):format(arenas_seen), arena - 1)
-        end
-    end
-    return flags
-end
-
-native.bad_argument, native.bad_self, native.bind = bad_argument, bad_self, bind
-native.is_pointer, native.check_size, native.check_flags = is_pointer, check_size, check_flags
-
 -- ---- Flags
 
 J.bor = bor
@@ -134,7 +42,7 @@ function J.MALLOCX_LG_ALIGN(la)
     return la
 end
 
--- As jemalloc's macro: the lowest bit of `a` counts, so that 3 asks for nothing and 48 for 16.
+-- As jemalloc's macro does, this takes the lowest bit of `a`: 3 stands for 1, and 48 for 16.
 function J.MALLOCX_ALIGN(a)
     if type(a) ~= "number" or not (a >= 1 and a <= MAX_SIZE) or floor(a) ~= a then
         bad_argument("MALLOCX_ALIGN", "a", "power of two", a)
@@ -146,7 +54,7 @@ function J.MALLOCX_ALIGN(a)
     return la
 end
 
--- The same for a caller who is to get exactly what it asks for.
+-- The same for a promise of exactly that alignment: other numbers than powers of two are errors.
 function native.align_flag(fn, name, value)
     local number = type(value) == "number" and value >= 1 and value <= MAX_SIZE and floor(value) == value
     local la = number and J.MALLOCX_ALIGN(value)
@@ -187,7 +95,8 @@ function J.mallocx(size, flags)
 end
 local mallocx = J.mallocx
 
--- A block that moves is the old one's no more, so the object for its address is made before.
+-- The pointer object is made first. Made after the move, it might find no memory, and the block's address
+-- would be lost.
 function J.rallocx(ptr, size, flags)
     if ptr == nil then
         return mallocx(size, flags)
@@ -200,7 +109,7 @@ function J.rallocx(ptr, size, flags)
     flags = flags and check_flags("rallocx", flags) or 0
     local moved = new(void_ptr, ptr)
     if band(flags, ALIGN_MASK) == 0 and c_xallocx(ptr, size, 0, flags) == c_nallocx(size, flags) then
-        return moved -- in its place
+        return moved -- resized in place
     elseif not move(memory, moved, size, flags) then
         return nil, ENOMEM
     end
@@ -316,7 +225,7 @@ function J.bind_standard_api()
         return pointer_or_errno(c_aligned_alloc(alignment, size))
     end
 
-    -- Of size 0 C leaves open whether the block lives on: it is no size here.
+    -- C leaves open whether realloc(ptr, 0) frees the block, so size 0 is an error here.
     function J.realloc(ptr, size)
         if ptr ~= nil and not is_pointer(ptr) then
             bad_pointer("realloc", "ptr", ptr)
@@ -341,7 +250,7 @@ function J.bind_standard_api()
     return true
 end
 
--- The flags of arenas and tcaches by index; arena.lua makes them take objects as well.
+-- The flags of arenas and tcaches by number. arena.lua wraps both functions to take objects too.
 local function index_flag(fn, name, value, last, shift, base)
     if type(value) ~= "number" or value < 0 or value > last or floor(value) ~= value then
         bad_argument(fn, name, ("integer from 0 to %d"):format(last), value)
@@ -350,7 +259,7 @@ local function index_flag(fn, name, value, last, shift, base)
 end
 
 function J.MALLOCX_ARENA(a)
-    return index_flag("MALLOCX_ARENA", "a", a, flag.ARENA_INDICES - 1, ARENA_SHIFT, 1)
+    return index_flag("MALLOCX_ARENA", "a", a, flag.ARENA_INDICES - 1, flag.ARENA_SHIFT, 1)
 end
 
 function J.MALLOCX_TCACHE(tc)

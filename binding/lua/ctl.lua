@@ -1,8 +1,8 @@
--- jemalloc's MALLCTL NAMESPACE: read, write and act by name, and the same as a table, J.ctl.
+-- jemalloc's MALLCTL NAMESPACE: values read and written and actions done by name, or through the table J.ctl.
 --
--- A name is looked up once in the table of names (names.lua) and once in jemalloc, which answers with a
--- MIB, an array of numbers. Both are kept, so that a name that is read again costs one mallctlbymib() with
--- a scratch value of its own type. Numbers are Lua numbers where those are exact, 64-bit cdata above 2^53.
+-- A name is looked up once in the table of names (names.lua) and once in jemalloc, which answers with a MIB, an
+-- array of numbers. Both results are kept, so each further read is one mallctlbymib() into a scratch value of
+-- the right type. Values are Lua numbers up to 2^53, and 64-bit cdata above.
 
 local ffi = require("ffi")
 
@@ -47,8 +47,8 @@ local function integer(value)
     return (istype("int64_t", value) or istype("uint64_t", value)) and value or nil
 end
 
--- By C type: the type of the scratch array, how a value becomes Lua's, how Lua's becomes a value (nil where
--- it cannot) and what to call that in a message.
+-- By C type: the type of the scratch array, the conversion to Lua, the check of a value from Lua if it must be an
+-- integer, what messages call it, and an integer's bounds.
 local kinds = {
     ["bool"] = { "bool[1]", as_is, nil, "a boolean" },
     ["unsigned"] = { "unsigned[1]", as_is, integer, "an integer from 0 to 2^32 - 1", 0, 2 ^ 32 - 1 },
@@ -65,7 +65,7 @@ local kinds = {
     ["void*"] = { "void *[1]", as_is, nil, "a pointer" },
 }
 
--- A fresh scratch value that holds `value`; or nil and the message that says what the type takes.
+-- A new scratch array that holds `value`; or nil and a message that says what the name takes.
 local function encode(name, ctype, value)
     local kind = kinds[ctype]
     local scratch = new(kind[1])
@@ -78,7 +78,7 @@ local function encode(name, ctype, value)
         local whole = integer(value)
         fits = whole ~= nil and tonumber(whole) >= kind[5] and tonumber(whole) <= kind[6]
     else
-        fits = type(value) == "cdata" and tonumber(value) == nil -- C types have a number
+        fits = type(value) == "cdata" and tonumber(value) == nil -- a C type converts to a number
     end
     if fits and pcall(function() scratch[0] = value end) then
         return scratch
@@ -91,7 +91,7 @@ end
 
 local known, known_count = {}, 0 -- name -> {mib, its length, entry of the table of names, scratch, ...}
 
--- What is known of a name, or nil and ENOENT.
+-- The record of a name; nil and an errno if the table or jemalloc lacks it.
 local function resolve(fn, name)
     local hit = known[name]
     if hit then
@@ -124,7 +124,7 @@ local function resolve(fn, name)
         hit.text = new("char[256]")
         hit.scratch[0] = hit.text
     end
-    if known_count == 4096 then -- indices make names without end
+    if known_count == 4096 then -- names with indices are endless
         known, known_count = {}, 0
     end
     known[name], known_count = hit, known_count + 1
@@ -136,7 +136,7 @@ local function out_of_reach(hit)
     return nil, ("%s takes a C structure (%s), which the module does not bind"):format(entry.name, entry.type)
 end
 
--- ---- What jemalloc 3.5 had in another form
+-- ---- Names of jemalloc 3.5 whose values had another form
 
 local ALL_ARENAS = native.flags.ALL_ARENAS
 
@@ -168,8 +168,9 @@ local old_writes = {
 
 -- ---- The functions
 
--- The tcaches made here. jemalloc takes any id for one to flush or destroy, and corrupts itself by others.
-local live_tcaches = ffi.cast("uint8_t *", native.functions.live_tcaches) -- by id: 1 for such
+-- Whether the module made the tcache of an id. jemalloc flushes and destroys any id without a check, and a wrong id
+-- corrupts its memory.
+local live_tcaches = ffi.cast("uint8_t *", native.functions.live_tcaches) -- by id: 1 or 0
 local TCACHE_IDS = native.flags.TCACHE_IDS
 
 local function act(hit)
@@ -180,7 +181,7 @@ local function act(hit)
     return true
 end
 
--- `input` is what arenas.lookup looks up, and the hooks that arenas.create may take.
+-- `input` is the address for arenas.lookup, or the hooks for arenas.create.
 function J.mallctl_read(param, input)
     local hit, err = resolve("mallctl_read", param)
     if not hit then
@@ -201,7 +202,7 @@ function J.mallctl_read(param, input)
     local scratch, size = hit.scratch, hit.size
     size[0] = hit.bytes
     if input == nil then
-        if param == "arenas.lookup" then -- jemalloc would look NULL up, and crash
+        if param == "arenas.lookup" then -- without an address jemalloc crashes
             return nil, EINVAL
         end
         err = by_mib(hit.mib, hit.length, scratch, size, nil, 0)
@@ -253,7 +254,7 @@ function J.mallctl_write(param, value)
             live_tcaches[id] = 0
         end
     end
-    if hit.entry.input then -- written and read in one stroke: the answer is the value
+    if hit.entry.input then -- jemalloc takes the input and answers in one call
         return J.mallctl_read(param, value)
     end
     err = by_mib(hit.mib, hit.length, nil, nil, encoded, sizeof(encoded))
@@ -334,8 +335,8 @@ J.ctl = node_at("", "")
 
 -- ---- The statistics report
 
--- write: nothing (to stderr), a function that takes text, an open file, or true for the text as the answer.
--- opts: the letters of "opt.stats_print_opts", such as "J" for JSON.
+-- write: nil prints on stderr; a function or an open file gets the text; true returns it.
+-- opts: letters as for "opt.stats_print_opts", such as "J" for JSON.
 function J.malloc_stats_print(write, opts)
     if opts ~= nil and type(opts) ~= "string" then
         bad_argument("malloc_stats_print", "opts", "string of option letters", opts)

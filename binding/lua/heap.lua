@@ -1,5 +1,5 @@
--- The heap of the very state that runs: statistics, limit, trim. nil and a reason where the state is not
--- one of jemalloc_lua's.
+-- The heap of the state that runs the module: statistics, limit, trim. All return nil and a reason in a state that
+-- the library did not make.
 
 local J, native = ...
 
@@ -7,13 +7,13 @@ local type, floor = type, math.floor
 
 J.heap = {}
 
--- Bytes and counts, as in jemalloc_lua_stats of jemalloc_lua.h.
+-- A table with the fields of jemalloc_lua_stats (jemalloc_lua.h).
 J.heap.stats = native.heap_stats
 
--- Gives unused memory back to the system; bytes released. Collects no garbage.
+-- Returns idle memory to the system, and the number of its bytes to the caller. Collects no garbage.
 J.heap.trim = native.heap_trim
 
--- The hard limit in bytes, 0 for none; sets it first where `bytes` is given.
+-- Sets the hard limit if `bytes` is given. Returns the limit in bytes; 0 means none.
 function J.heap.limit(bytes)
     if bytes ~= nil then
         if type(bytes) ~= "number" or not (bytes >= 0 and bytes <= 2 ^ 53) or floor(bytes) ~= bytes then

@@ -1,15 +1,15 @@
--- The names of jemalloc's MALLCTL NAMESPACE: the one table that the module's mallctl functions, J.ctl and
--- the tests work from.
+-- The names of jemalloc's MALLCTL NAMESPACE, in the one table that mallctl_read(), mallctl_write(), J.ctl and the
+-- tests read.
 --
 -- A line is a name as `man 3 jemalloc` writes it: name, C type, access. <i> and <j> stand for an index,
 -- {a,b} for several names that differ in one word. Access is r- (read), -w (write), rw, or -- (an action).
--- An access of ?? marks names whose value is a C structure or callback: known, and not reachable from Lua.
+-- An access of ?? marks a name whose value is a C structure or a callback, which Lua cannot reach.
 -- What the manual leaves out (hpa, experimental) was taken from the ctl.c of jemalloc 5.3.0 and 5.3.1; a name that
 -- one of them lacks is unknown on it.
 
 local _, native = ...
 
-jit.off(true, true) -- text is taken apart once, and names that are used again are remembered elsewhere
+jit.off(true, true) -- this code runs once, and ctl.lua remembers the names that it looks up
 
 local text = [[
 version (const char *) r-
@@ -133,7 +133,7 @@ experimental.prof_recent.alloc_dump (write_cb_packet_t) ??
 experimental.batch_alloc (batch_alloc_packet_t) ??
 ]]
 
--- Tails that many names share.
+-- Endings that many names share.
 local families = {
     ["<counter>"] = {
         "{num_ops,num_wait,num_spin_acq,num_owner_switch,total_wait_time,max_wait_time} (uint64_t) r-",
@@ -145,9 +145,9 @@ local families = {
     },
 }
 
--- Names that jemalloc 3.5 had and 5 moved: what answers for them today. Those without a successor
--- (opt.lg_chunk, opt.lg_dirty_mult, opt.quarantine, opt.redzone, opt.valgrind, stats.cactive,
--- stats.chunks.*, stats.huge.*) are unknown, as they are to jemalloc itself.
+-- Names of jemalloc 3.5 that have another name in jemalloc 5. Names without a successor (opt.lg_chunk,
+-- opt.lg_dirty_mult, opt.quarantine, opt.redzone, opt.valgrind, stats.cactive, stats.chunks.*, stats.huge.*) are
+-- unknown here as they are to jemalloc.
 local successors = {
     ["arenas.extend"] = "arenas.create",
     ["arenas.nlruns"] = "arenas.nlextents",
@@ -206,8 +206,8 @@ for line in text:gmatch("[^\n]+") do
     expand(line)
 end
 
--- The entry of a name as a program writes it ("arena.0.purge"), and the name that jemalloc is to be asked
--- for; nil where the table lacks it.
+-- For a name as programs write it ("arena.0.purge"): its entry, and the name by which jemalloc knows it. nil if the
+-- table lacks it.
 local function find(name)
     local generic = name
     if name:find("%d") then

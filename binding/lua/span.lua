@@ -1,7 +1,7 @@
 -- What buffers and slices have in common: methods over a range of elements.
 --
--- A range is found by `span`, a function of (name of the method, object): it checks that the object is what the
--- method is for and still there, and gives the address of its first element and its length in elements.
+-- `span(fn, object)` finds the range for the method `fn`. It checks that the object is of the method's own type and
+-- still valid, and returns the address of the first element and the number of elements.
 
 local ffi = require("ffi")
 
@@ -18,7 +18,7 @@ local function out_of_bounds(what, i, n)
     fail(("%s: index %s is out of bounds: the length is %d"):format(what, tostring(i), tonumber(n)))
 end
 
--- The address of element i and its index from there, for indices that are not near; errs out of bounds.
+-- For an index that is not below `_near`: an address and the index from there, or an error out of bounds.
 local function far(what, span, b, i)
     local data, n = span("[]", b)
     if not (i >= 0 and i < n and floor(i) == i) then
@@ -77,7 +77,7 @@ local function methods_of(element, span)
         return b
     end
 
-    -- From a string, a buffer or a slice, or from a pointer with the number of elements.
+    -- `source` is a string, a buffer, a slice, or a pointer to `count` elements.
     function methods.copy(b, source, at, count)
         local data, n = span("copy", b)
         at = check_range("copy", at, nil, n)

@@ -1,5 +1,5 @@
-// Finds the host's Lua as the dynamic linker does for the caller, and decides which LuaJIT is served. Without
-// locks, so that fork() finds none held.
+// Finds the host's Lua as the dynamic linker would for the caller, and decides which LuaJIT is served. Takes
+// no lock, so a child of fork() never finds one held.
 
 #include <dlfcn.h>
 #include <link.h>
@@ -14,7 +14,7 @@ namespace jemalloc_lua {
 namespace {
 
 std::atomic<const Host *> served{nullptr};  // set once
-std::atomic<const Host *> found{nullptr};   // the last Lua that was found, in front of the ones before
+std::atomic<const Host *> found{nullptr};   // a list of all Luas found so far
 
 const void *object_of(const void *address) {
     Dl_info info;
@@ -25,9 +25,9 @@ bool in_shim(const void *address) {
     return object_of(address) == object_of(reinterpret_cast<const void *>(&served));
 }
 
-// What the caller would reach without the shim: symbols of the global scope first (here from the shim
-// onwards), then those of the object that the caller is in, with its dependencies, which dlopen() may have
-// loaded with RTLD_LOCAL.
+// The symbols that the caller would reach without the shim: those of the global scope after the shim, then
+// those of the object that contains the caller and of its dependencies. dlopen() may have loaded that object
+// with RTLD_LOCAL.
 class Scope {
   public:
     explicit Scope(const void *caller) {
@@ -43,7 +43,7 @@ class Scope {
         if (handle_ != nullptr) dlclose(handle_);
     }
 
-    // Whether there is such a function.
+    // False, and a null pointer, if no such function is found.
     template <class F>
     bool find(const char *name, F *function) const {
         void *symbol = dlsym(RTLD_NEXT, name);
@@ -71,8 +71,8 @@ Host *make_host(const Scope &scope) {
     return host;
 }
 
-// A LuaJIT without GC64 complains on stderr in lua_newstate(), so that is not tried: such a LuaJIT keeps its
-// states in the lowest 4 GiB of addresses, which no other does on a 64-bit system.
+// lua_newstate() of a LuaJIT without GC64 prints a complaint on stderr, so it is not called to find out. Such
+// a LuaJIT keeps its states in the lowest 4 GiB of addresses; other 64-bit builds do not.
 bool takes_allocators(const Host &host) {
 #if defined(__x86_64__)
     lua_State *L = host.luaL_newstate();
@@ -85,7 +85,7 @@ bool takes_allocators(const Host &host) {
 #endif
 }
 
-// The luaL_newstate() of a probe may come back to the shim by way of lua_newstate().
+// True while takes_allocators() runs: the host's luaL_newstate() may call the shim's lua_newstate().
 [[gnu::tls_model("initial-exec")]] thread_local bool probing = false;
 
 }  // namespace
@@ -94,7 +94,8 @@ const Host &find_host(const void *caller) {
     const Host *now = served.load(std::memory_order_acquire);
     if (now != nullptr && in_shim(caller)) return *now;
     const Scope scope(caller);
-    // A Lua is known by these two; the rest is looked up once for each Lua, as hosts may make many states.
+    // These two identify a Lua. The other functions are looked up once for each Lua, because a host may make
+    // many states.
     decltype(&::luaL_newstate) luaL_newstate = nullptr;
     decltype(&::lua_newstate) lua_newstate = nullptr;
     scope.find("luaL_newstate", &luaL_newstate);
@@ -129,7 +130,7 @@ bool serve(const Host &host) {
         }
         if (served.compare_exchange_strong(now, &host, std::memory_order_acq_rel)) return true;
     }
-    // Two threads may each have made a table of the same Lua.
+    // Two threads may each have made a Host of the same Lua.
     if (now->lua_newstate == host.lua_newstate) return true;
     tell("a second LuaJIT in this process: its states keep their own allocator");
     return false;

@@ -1,5 +1,6 @@
-// What the allocator and the Lua module `jemalloc` call of Lua: hidden functions of Lua's names that go on to
-// the LuaJIT that is served. Errors that it raises pass through these functions, which hold nothing.
+// The functions of Lua that the allocator and the Lua module `jemalloc` call: hidden definitions, each of
+// which calls the function of the served LuaJIT. A Lua error passes through them without harm, because they
+// own nothing.
 
 #include <cstdarg>
 #include <cstddef>
@@ -12,7 +13,7 @@ using jemalloc_lua::served_host;
 
 namespace {
 
-// The result and the parameters of a function, from its declaration in Lua's headers.
+// The types of a function's result and parameters, from its declaration in Lua's headers.
 template <class F>
 struct Signature;
 template <class R, class... P>
@@ -50,13 +51,14 @@ extern "C" {
 
 JEMALLOC_LUA_HOST_FUNCTIONS(JEMALLOC_LUA_DEFINE)
 
-// All that the module does begins here, so a LuaJIT that hides some of the functions has states without it.
+// The module enters each state through this call. If the LuaJIT lacks one of the functions, its states go
+// without the module.
 int lua_cpcall(lua_State *L, lua_CFunction f, void *ud) {
     const Host &host = served_host();
     return host.is_complete ? host.lua_cpcall(L, f, ud) : 0;
 }
 
-// Where no Lua is seen, no state is ours.
+// Without a Lua in sight no state can be ours.
 lua_Alloc lua_getallocf(lua_State *L, void **ud) {
     const Host &host = served_host();
     return host.lua_getallocf != nullptr ? host.lua_getallocf(L, ud) : nullptr;

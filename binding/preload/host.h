@@ -1,4 +1,4 @@
-// The LuaJIT that the host brought, as one table of functions.
+// The host's LuaJIT, as one table of functions.
 //
 // The shim links no Lua. find.cpp finds the LuaJIT that a call would have reached without the shim, and fills
 // the table. forward.cpp defines, hidden, what the allocator and the Lua module call of Lua: each function

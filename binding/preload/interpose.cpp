@@ -1,9 +1,9 @@
-// What a host reaches where it calls luaL_newstate() and lua_newstate(), once the shim is preloaded.
+// luaL_newstate() and lua_newstate() as a host finds them when the shim is preloaded.
 //
-// luaL_newstate() makes a state of ours; so does lua_newstate() with LuaJIT's internal allocator, which is
-// how a LuaJIT shared library comes here from its own luaL_newstate(). An allocator of the host's own is
-// respected. Where no state of ours can be made for a reason other than want of memory, the host gets what
-// it would have got without the shim.
+// luaL_newstate() makes a state of ours. So does lua_newstate() with LuaJIT's internal allocator, because the
+// luaL_newstate() inside a LuaJIT shared library calls the shim's lua_newstate() that way. lua_newstate()
+// with another allocator is the host's own business. If no state of ours can be made, and not for lack of
+// memory, the host gets the state that it would have got without the shim.
 
 #include <unistd.h>
 
@@ -22,16 +22,16 @@ using namespace jemalloc_lua;
 
 namespace {
 
-// LJ_ALLOCF_INTERNAL, by which lua_newstate() is asked for LuaJIT's own allocator (lj_state.h).
+// Whether a caller of lua_newstate() asks for LuaJIT's own allocator, by LJ_ALLOCF_INTERNAL (lj_state.h).
 bool is_internal(lua_Alloc f) {
     return reinterpret_cast<std::uintptr_t>(f) == std::uintptr_t{1237} << 4;
 }
 
 std::atomic<bool> reached{false};
 
-// Where Lua is linked into the program itself, nothing comes here, and there is nothing else to tell it by.
-// Only who asks for it is told, lest every shell that starts a host reads the options; and once for a
-// program, not again by each of its children that runs no other.
+// A program with LuaJIT linked in never calls these functions, so only its exit can tell. Only with
+// verbose:true: a shell under the shim must not parse the options and complain about them. Only in the
+// process that loaded the shim: children that run no other program do not repeat it.
 pid_t program;
 [[gnu::constructor]] void program_begins() {
     program = getpid();
@@ -48,7 +48,7 @@ pid_t program;
     tell(text);
 }
 
-// A state of ours in *L, null when out of memory; false where the host's Lua has to make one.
+// Makes a state of ours in *L, which is null when out of memory. False: the host's Lua is to make the state.
 bool make_state(const Host &host, lua_State **L) {
     if (!serve(host)) return false;
     prepare_report();
@@ -83,7 +83,7 @@ JEMALLOC_LUA_API lua_State *luaL_newstate(void) {
     return make_state(host, &L) ? L : host.luaL_newstate();
 }
 
-// jemalloc_lua_newstate() comes through here too, with an allocator that is not the internal one.
+// jemalloc_lua_newstate() calls this too, with an allocator that is not the internal one.
 JEMALLOC_LUA_API lua_State *lua_newstate(lua_Alloc f, void *ud) {
     reached = true;
     const Host &host = find_host(__builtin_return_address(0));

@@ -1,10 +1,10 @@
 // Statistics of all states of the process, printed on stderr at exit or when a signal comes.
 //
-// The states are registered as they come and go, which is off the allocation path, and only where a report is
-// asked for. Printing reads the heaps' own counters, which another thread may be changing meanwhile: the
-// numbers of a running state are approximate, and Lua itself is never touched. It formats and writes without
-// malloc() or stdio, so that the signal's handler may do it. A signal that comes while the register is
-// locked is answered by whoever holds the lock.
+// States are registered as they begin and end, off the allocation path, and only if a table is asked for.
+// Printing reads the heaps' counters, which another thread may be changing, so the numbers of a running state
+// are approximate. Lua is not called. Formatting and writing use neither malloc() nor stdio, so a signal
+// handler can print. If a signal arrives while the register is locked, the thread that holds the lock prints
+// the table.
 
 #include "report.h"
 

@@ -3,7 +3,7 @@
 
 namespace jemalloc_lua {
 
-// To be called before each state is made; the first call starts the bookkeeping where it is asked for.
+// Called before each state is made. The first call starts the register, if the options ask for a table.
 void prepare_report();
 
 }  // namespace jemalloc_lua
