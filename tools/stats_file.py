@@ -1,36 +1,51 @@
-"""Reads the files that JEMALLOC_LUA_CONF=stats_file:PATH makes, and finds those of running processes.
+"""Reads the live statistics of processes that run with JEMALLOC_LUA_CONF=stats_file:PATH.
 
-The layout stands in alloc/observe/live_file.h: a header, and a record for each state. A record's first word is odd
-while its owner writes it, and another afterwards, so a copy between two readings of the same even number is
-whole. What later versions add stands behind what is known here.
+The layout stands in alloc/observe/live_file.h. The present numbers are in memory that a process shares by a file
+descriptor; a copy is in the file at PATH. Both carry a schema, so no statistic is named here.
+
+Both belong to a process that may be hostile, or to no process any more. Nothing in them is believed: sizes have bounds,
+a process is known by its id and the time of its start, and texts are escaped before they are shown.
 """
 
-import mmap
+import json
 import os
+import re
 import stat
 import struct
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 MAGIC = b"JLuaStat"
-VERSION = 1
-UNKNOWN = 2**64 - 1
-FRONTS = ("slab", "direct", "checked")
+VERSION = 2
+LINK = "/memfd:jemalloc_lua (deleted)"
 TRIES = 200  # until a record is taken as it is: its owner may have been killed while it wrote
 
-HEADER = struct.Struct("<8s4I2Q32s7Q")
-RECORD = struct.Struct("<15Q")
-WORD = struct.Struct("<Q")
+HEADER = struct.Struct("<8s4I2Q4I32sQQ")
+RECORD = struct.Struct("<2Q")  # sequence, number of the state
+UNITS = ("bytes", "number", "index", "word", "words", "nanoseconds")
+KINDS = ("gauge", "bound", "counter")
+NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+HEAD = re.compile(r"[a-z_]{0,12}(\[[a-z]\][a-z_]{0,12})?")
+
+# What a header may ask for.
+MOST_HEADER, MOST_RECORD, MOST_RECORDS, MOST_VALUES, MOST_FILES = 1 << 16, 1 << 12, 1 << 16, 200, 1 << 16
 
 
 class Unreadable(Exception):
     """A line that says what can't be read, and why."""
 
 
+def printable(text):
+    """Text that does nothing to a terminal or a line: all else is escaped."""
+    return "".join(c if c.isprintable() else c.encode("utf-8", "surrogateescape").decode("latin-1").encode(
+        "unicode_escape").decode("ascii") for c in text)
+
+
 def write_out(name, text):
     """Prints text, and ends the tool `name` with one line where that can't be done."""
     try:
+        sys.stdout.reconfigure(errors="backslashreplace")
         sys.stdout.write(text)
         sys.stdout.flush()
     except OSError as error:
@@ -40,142 +55,286 @@ def write_out(name, text):
         sys.exit(f"{name}: standard output: {error.strerror}")
 
 
+@dataclass(frozen=True)
+class Value:
+    """A row of a schema: what a value is, and where it is."""
+
+    name: str
+    unit: str
+    kind: str
+    offset: int
+    width: int
+    help: str
+    closed: int | None = None  # of a counter: where the sum over closed states is, in the header
+    head: str = ""
+    shown: tuple = ()
+    words: tuple = ()
+
+    @classmethod
+    def of(cls, row, size, header_size):
+        """A row of JSON, or ValueError. The value lies in `size` bytes."""
+        value = cls(**row | {name: tuple(row.get(name, ())) for name in ("shown", "words")})
+        texts = (value.name, value.unit, value.kind, value.help, value.head, *value.shown, *value.words)
+        if not all(isinstance(text, str) and len(text) <= 200 for text in texts) or len(texts) > MOST_VALUES:
+            raise ValueError("texts")
+        if not NAME.fullmatch(value.name) or not HEAD.fullmatch(value.head):
+            raise ValueError("a name")
+        if value.unit not in UNITS or value.kind not in KINDS or value.width not in (4, 8):
+            raise ValueError("a unit, kind or width")
+        for offset, end in ((value.offset, size), (value.closed or 0, header_size)):
+            if type(offset) is not int or not 0 <= offset <= end - value.width:
+                raise ValueError("an offset")
+        return value
+
+    def get(self, data, offset=None):
+        """The value in the bytes of a record or a header; None where it is not known."""
+        offset = self.offset if offset is None else offset
+        number = int.from_bytes(data[offset:offset + self.width], "little")
+        if self.unit == "word":
+            return self.words[number] if number < len(self.words) else "unknown"
+        if self.unit == "nanoseconds":
+            return number / 1e9
+        return None if number == 256 ** self.width - 1 else number
+
+
+class ByName:
+    """Something whose values are attributes too."""
+
+    values: dict
+
+    def __getattr__(self, name):
+        if name != "values" and name in self.values:
+            return self.values[name]
+        raise AttributeError(name)
+
+
 @dataclass
-class State:
+class State(ByName):
     number: int
-    made: float  # seconds since 1970
-    live: int | None  # None: not known
-    footprint: int
-    peak: int
-    limit: int  # 0: none, as the next one
-    soft_limit: int
-    requests: int
-    refusals: int
-    gc_pushes: int
-    purged: int
-    arena: int
-    front: str
-    fallbacks: int
     torn: bool  # its words may not belong together
+    values: dict
 
 
 @dataclass
-class Process:
+class Process(ByName):
     pid: int
     program: str
     file: str
-    made: int
-    ended: int
-    unlisted: int
-    ended_requests: int
-    ended_refusals: int
-    ended_purged: int
-    states: list[State]
+    runs: bool  # false: it has ended, or can't be seen from here
+    age: float | None  # seconds since its numbers were copied; None: they are those of now
+    values: dict
+    closed: dict  # by counter, the sum over closed states
+    states: list[State] = field(repr=False)
+    schema: "Schema" = field(repr=False)
 
     def total(self, name):
-        return sum(getattr(state, name) or 0 for state in self.states)
+        """The sum over the open states, and over closed ones where that means something."""
+        return sum(state.values.get(name) or 0 for state in self.states) + self.closed.get(name, 0)
 
 
-class StatsFile:
-    """An open file; it can be read again and again, also when it has been removed meanwhile."""
+class Schema:
+    """What the values of a process and of its states are."""
 
-    def __init__(self, path):
-        self.path = str(path)
+    def __init__(self, text, header_size, record_size):
         try:
-            with open(self.path, "rb", opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    raise Unreadable(f"{self.path}: no regular file")
-                self.size = os.fstat(file.fileno()).st_size
-                begins = file.read(len(MAGIC))
-                if begins != MAGIC or self.size < HEADER.size:
-                    raise Unreadable(f"{self.path}: no file of jemalloc_lua's statistics")
-                self.bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            lists = json.loads(text.decode("utf-8"))
+            self.process = [Value.of(row, header_size, header_size) for row in lists["process"][:MOST_VALUES]]
+            self.state = [Value.of(row, record_size, header_size) for row in lists["state"][:MOST_VALUES]]
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise ValueError("its schema can't be understood") from error
+        for values in (self.process, self.state):
+            if len({value.name for value in values}) != len(values):
+                raise ValueError("its schema names a value twice")
+
+    def shown(self, where):
+        """The values that a table has columns for: indices first, rates last."""
+        values = [value for value in self.state if where in value.shown and value.unit not in ("word", "words")]
+        return sorted(values, key=lambda value: ("rate" in value.shown, value.unit != "index"))
+
+
+class Source:
+    """An open file or shared memory, whose owner may change it at any time."""
+
+    def __init__(self, file, name):
+        self.file, self.name = file, name
+        try:
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                raise Unreadable(f"{name}: no regular file")
+            begins = os.pread(file, HEADER.size, 0)
+            if begins[:len(MAGIC)] != MAGIC or len(begins) < HEADER.size:
+                raise Unreadable(f"{name}: no file of jemalloc_lua's statistics")
+            (_, version, self.header_size, self.record_size, self.most, self.process, self.started, schema, schema_size,
+             self.path, _, program, _, _) = HEADER.unpack(begins)
+            if version != VERSION:
+                raise Unreadable(f"{name}: its version is {version}, and this tool reads {VERSION}")
+            if not (HEADER.size <= self.header_size <= MOST_HEADER and RECORD.size <= self.record_size <= MOST_RECORD
+                    and self.most <= MOST_RECORDS and schema + schema_size <= self.header_size):
+                raise Unreadable(f"{name}: damaged: its header tells sizes that can't be")
+            self.program = printable(program.split(b"\0")[0].decode("utf-8", "surrogateescape"))
+            header = self.pread(self.header_size, 0)
+            self.schema = Schema(header[schema:schema + schema_size], self.header_size, self.record_size)
+            self.path = printable(os.fsdecode(header[self.path:].split(b"\0")[0]))
+        except ValueError as error:
+            raise Unreadable(f"{name}: damaged: {error}") from error
         except OSError as error:
-            raise Unreadable(f"{self.path}: {error.strerror}") from error
-        _, version, self.header_size, self.record_size, *_ = HEADER.unpack_from(self.bytes)
-        if version != VERSION:
-            raise Unreadable(f"{self.path}: its version is {version}, and this tool reads {VERSION}")
-        if self.header_size < HEADER.size or self.record_size < RECORD.size:
-            raise Unreadable(f"{self.path}: damaged: its header tells sizes that can't be")
+            raise Unreadable(f"{name}: {error.strerror}") from error
 
-    def word(self, offset):
-        return WORD.unpack_from(self.bytes, offset)[0]
+    def __del__(self):
+        os.close(self.file)
 
-    def record(self, offset):
-        """The words of a record, and whether they may not belong together."""
-        for _ in range(TRIES):
-            sequence = self.word(offset)
-            words = RECORD.unpack_from(self.bytes, offset)
-            if sequence % 2 == 0 and self.word(offset) == sequence:
-                return words, False
-            time.sleep(0)
-        return words, True
+    def pread(self, size, offset):
+        """All of these bytes."""
+        parts = []
+        while size > 0:
+            part = os.pread(self.file, size, offset)
+            if not part:
+                raise Unreadable(f"{self.name}: damaged: it ends too early")
+            parts.append(part)
+            size -= len(part)
+            offset += len(part)
+        return b"".join(parts)
 
     def read(self):
-        (_, _, _, _, most, pid, _, program, records, made, ended, unlisted, requests, refusals,
-         purged) = HEADER.unpack_from(self.bytes)
-        records = min(records, most, (self.size - self.header_size) // self.record_size)
-        states = []
-        for index in range(records):
-            words, torn = self.record(self.header_size + index * self.record_size)
-            (_, number, made_ns, live, footprint, peak, limit, soft_limit, asked, refused, pushes, given, arena,
-             front, fallbacks) = words
-            if number != 0:
-                states.append(State(number, made_ns / 1e9, None if live == UNKNOWN else live, footprint, peak, limit,
-                                    soft_limit, asked, refused, pushes, given, arena,
-                                    FRONTS[front] if front < len(FRONTS) else "?", fallbacks, torn))
-        return Process(pid, program.split(b"\0")[0].decode(errors="replace"), self.path, made, ended, unlisted,
-                       requests, refusals, purged, states)
+        """The bytes of the header, and of each record with whether they may not belong together."""
+        header = self.pread(self.header_size, 0)
+        *_, copied, count = HEADER.unpack_from(header)
+        size, first = self.record_size, self.header_size
+        try:
+            count = min(count, self.most, (os.fstat(self.file).st_size - first) // size)
+            # A record is whole if its sequence was even, and the same before and after.
+            before, data, after = (self.pread(count * size, first) if count > 0 else b"" for _ in range(3))
+        except OSError as error:
+            raise Unreadable(f"{self.name}: {error.strerror}") from error
+        records = []
+        for at in range(0, max(count, 0) * size, size):
+            sequences = {RECORD.unpack_from(text, at)[0] for text in (before, data, after)}
+            if len(sequences) == 1 and sequences.pop() % 2 == 0:
+                records.append((data[at:at + size], False))
+            else:
+                records.append(self.record(first + at))
+        return header, copied, records
+
+    def record(self, offset):
+        for _ in range(TRIES):
+            before, data, after = (self.pread(self.record_size, offset) for _ in range(3))
+            sequences = {RECORD.unpack_from(text)[0] for text in (before, data, after)}
+            if len(sequences) == 1 and sequences.pop() % 2 == 0:
+                return data, False
+            time.sleep(0)
+        return data, True
 
 
-def mapped_files(pid):
-    """Files that a process shares by a writable mapping: pairs of path and inode."""
-    found = {}
-    with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as maps:
-        for line in maps:
-            fields = line.rstrip("\n").split(maxsplit=5)
-            if len(fields) == 6 and fields[1] == "rw-s" and fields[5].startswith("/"):
-                found[fields[5].replace("\\012", "\n")] = int(fields[4])
-    return found.items()
+def start_of(pid):
+    """When a process began, in clock ticks after boot, and its id as it sees it itself; None: there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            started = int(file.read().rpartition(b")")[2].split()[19])
+        with open(f"/proc/{pid}/status", "rb") as file:
+            ids = re.search(rb"^NSpid:(.*)$", file.read(), re.MULTILINE)
+        return started, int(ids[1].split()[-1]) if ids else pid
+    except (OSError, ValueError, IndexError):
+        return None
 
 
-def file_of(pid):
-    """The open file of a running process; None where it has none."""
-    for path, inode in mapped_files(pid):
-        for seen_from_here in (path, f"/proc/{pid}/root{path}"):  # that of a container has another root
+def memory_of(pid):
+    """The shared memory of a process, or None. OSError: there is no such process, or it is another user's."""
+    own = start_of(pid)
+    with os.scandir(f"/proc/{pid}/fd") as entries:
+        for _, entry in zip(range(MOST_FILES), entries):
             try:
-                there = os.stat(seen_from_here)
-                if there.st_ino == inode and stat.S_ISREG(there.st_mode):
-                    return StatsFile(seen_from_here)
+                if os.readlink(entry.path) != LINK:
+                    continue
+                # Nothing else than that is opened: opening a device, say, may do something.
+                path = os.open(entry.path, os.O_PATH)
+                try:
+                    if not stat.S_ISREG(os.fstat(path).st_mode):
+                        continue
+                    file = os.open(f"/proc/self/fd/{path}", os.O_RDONLY)
+                finally:
+                    os.close(path)
+                source = Source(file, str(pid))
             except (OSError, Unreadable):
                 continue
+            if own == (source.started, source.process):  # not that of a parent, say
+                return source
     return None
 
 
+class StatsFile:
+    """The statistics of a process; they can be read again and again, also when it has ended meanwhile."""
+
+    def __init__(self, path=None, pid=None):
+        """By the path of the file, or by the id of a process whose memory can be read."""
+        self.pid = pid
+        self.memory = memory_of(pid) if pid is not None else None
+        if pid is not None:
+            if self.memory is None:
+                raise Unreadable(f"{pid}: this process has no file of statistics, or has made no state yet; it makes one "
+                                 f"when it is started with JEMALLOC_LUA_CONF=stats_file:/tmp/%p.stats")
+            self.source = self.memory
+            return
+        name = printable(str(path))
+        try:
+            file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            if stat.S_ISDIR(os.fstat(file).st_mode):
+                os.close(file)
+                raise IsADirectoryError(21, "Is a directory")
+        except (OSError, ValueError) as error:
+            raise Unreadable(f"{name}: {getattr(error, 'strerror', error)}") from error
+        self.source = Source(file, name)
+        self.pid = self.source.process
+        if self.runs():
+            try:
+                self.memory = memory_of(self.pid)
+            except OSError:
+                pass
+
+    def runs(self):
+        return self.source.started != 0 and start_of(self.pid) == (self.source.started, self.source.process)
+
+    def read(self):
+        source = self.memory or self.source
+        header, copied, records = source.read()
+        states = {}
+        for data, torn in records:
+            _, number = RECORD.unpack_from(data)
+            if number != 0 and number not in states:
+                states[number] = State(number, torn, {value.name: value.get(data) for value in source.schema.state})
+        closed = {value.name: value.get(header, value.closed) or 0 for value in source.schema.state
+                  if value.closed is not None}
+        age = max(0.0, time.time() - copied / 1e9) if copied else None
+        return Process(self.pid, source.program, source.path if self.memory else source.name, self.runs(), age,
+                       {value.name: value.get(header) for value in source.schema.process}, closed,
+                       list(states.values()), source.schema)
+
+
 def open_file(pid_or_path):
-    """The file that a command line names, by the id of its process or by its path."""
+    """What a command line names, by the id of a process or by the path of its file."""
     if not pid_or_path.isdecimal():
         return StatsFile(pid_or_path)
     try:
-        found = file_of(int(pid_or_path))
+        return StatsFile(pid=int(pid_or_path))
     except FileNotFoundError:
         raise Unreadable(f"{pid_or_path}: there is no such process; a file of this name is ./{pid_or_path}") from None
     except PermissionError:
         raise Unreadable(f"{pid_or_path}: this process is another user's; give the path of its file") from None
-    except ProcessLookupError:
+    except (ProcessLookupError, OSError):
         raise Unreadable(f"{pid_or_path}: this process has just ended") from None
-    if found is None:
-        raise Unreadable(f"{pid_or_path}: this process has no file of statistics, or has made no state yet; it makes "
-                         f"one when it is started with JEMALLOC_LUA_CONF=stats_file:/tmp/%p.stats")
-    return found
 
 
 def all_files():
-    """The open files of all processes whose mappings we may read, in the order of their ids."""
+    """What can be read of all processes, in the order of their ids."""
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdecimal()):
         try:
-            found = file_of(pid)
-        except OSError:
+            yield pid, StatsFile(pid=pid)
+        except (OSError, Unreadable):
             continue
-        if found is not None:
-            yield pid, found
+
+
+def read_all():
+    """The present numbers of all processes whose memory can be read."""
+    for pid, file in all_files():
+        try:
+            yield pid, file.read()
+        except Unreadable:
+            continue

@@ -101,7 +101,7 @@ void Account::show_now() {
     shown_low_ = footprint_ - std::min(footprint_, step);
     shown_high_ = footprint_ + step;
     set_marks();
-    stats_file::show(shown_);
+    live_file::changed(*const_cast<Heap *>(shown_));
 }
 
 // Both calls of lua_gc() only set a field of LuaJIT's global state, so they may be made from inside the
@@ -278,7 +278,7 @@ std::size_t room_of(const Heap *heap) {
 void end_with_state(Heap *heap) {
     if (heap->ended != nullptr) *heap->ended = true;
     heap->account.detach();
-    stats_file::end(heap);
+    live_file::ended(*heap);
     heap->front->destroy(heap);
 }
 

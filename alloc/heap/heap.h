@@ -23,10 +23,6 @@
 
 namespace jemalloc_lua {
 
-namespace stats_file {
-struct Record;
-}
-
 struct FrontEnd {
     // The allocator function, and the one for a state that is being closed as a whole, whose frees may do
     // nothing; null where single frees can't be skipped.
@@ -273,7 +269,7 @@ struct jemalloc_lua_heap {
     std::size_t released = 0;
     std::uint64_t purged = 0;    // bytes given back to the system by retention and by trim
     std::uint64_t requests = 0;  // blocks handed out, or made ready to be (slab)
-    jemalloc_lua::stats_file::Record *record = nullptr;  // where a file shows the statistics
+    void *record = nullptr;      // of observe/live_file.h
     bool scrub;
 
     // Set for a heap that a state owns: the free of state_block ends it, and sets *ended if there is one.

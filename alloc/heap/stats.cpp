@@ -48,7 +48,7 @@ constexpr Statistic table[] = {
      front_names},
     {"fallbacks", Unit::words, Kind::gauge, nowhere, FIELD(fallbacks), nullptr,
      "what the heap did not get: JEMALLOC_LUA_FALLBACK_* bits", fallback_words},
-    {"requests", Unit::number, Kind::counter, in_top | in_process_list, FIELD(requests), "[r]ate",
+    {"requests", Unit::number, Kind::counter, in_top | in_process_list | as_rate, FIELD(requests), "[r]ate",
      "blocks asked for, those that stand ready included"},
 };
 #undef FIELD

@@ -21,8 +21,8 @@ enum class Unit : std::uint8_t { bytes, number, index, word, words };
 // A gauge moves up and down; a bound is a gauge for which 0 means that there is none; a counter never falls.
 enum class Kind : std::uint8_t { gauge, bound, counter };
 
-// Which tables, with a row for each state or process, have a column for a statistic.
-enum Shown : std::uint8_t { nowhere = 0, in_report = 1, in_top = 2, in_process_list = 4 };
+// Which tables, with a row for each state or process, have a column for a statistic. `as_rate`: per second.
+enum Shown : std::uint8_t { nowhere = 0, in_report = 1, in_top = 2, in_process_list = 4, as_rate = 8 };
 
 struct Statistic {
     const char *name;

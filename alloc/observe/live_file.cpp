@@ -1,202 +1,299 @@
-// The file of live statistics: how it is made, forked and removed, and how records are given out and written.
-//
-// A process must not be harmed by its file. So it is made under another name and renamed, which leaves one
-// that another process has mapped as it was; only a regular file that is empty or of this kind is replaced;
-// pages are made to exist before they are written, as a full file system would else kill the process.
-//
-// After fork() the child must not write its parent's file. The handler puts a private copy in its place, at
-// the same addresses, so that heaps' records stay where they are; where the path has %p, the child's own file
-// takes that place when it next has something to write.
-
 #include "observe/live_file.h"
 
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/auxv.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cerrno>
+#include <cinttypes>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <iterator>
 #include <new>
-#include <string_view>
+#include <utility>
 
-#include "system/kernel.h"
-#include "config/options.h"
 #include "base/process.h"
+#include "base/text.h"
+#include "config/options.h"
+#include "observe/published_file.h"
+#include "observe/shared_memory.h"
 #include "state/watch.h"
 
-namespace jemalloc_lua::stats_file {
+namespace jemalloc_lua::live_file {
 namespace {
 
-constexpr std::size_t file_size = sizeof(Header) + max_records * sizeof(Record);
-constexpr std::size_t grow_bytes = std::size_t{64} << 10;  // of the file are made to exist at a time
-
-// A child of fork() makes its own file when it first has something to write.
+// A child of fork() shares its memory and makes its file when it first has something to write.
 enum class Own { made, due, being_made };
 
-char pattern[4096];        // the absolute path, with %p
-char name[4096];           // the path of this process's file
-struct stat made_file {};  // that file; st_ino is 0 where there is none
-Header *header = nullptr;  // mapped; never unmapped
-Word usable{0};            // bytes of it that exist
-Word free_records{0};      // number of the first free record, under a tag that counts changes
-Word next_state{0};        // number of the last state
+SharedMemory memory;
+PublishedFile file;
+constexpr std::size_t most_path = 1024;  // bytes that a path has room for; it may have more by chance
+std::size_t header_size = 0;             // bytes before the first record
+Word used_records{0};                    // how many have been in use; header->records is for readers
+Word free_records{0};                    // number of the first free record, under a tag that counts changes
+Word next_state{0};                      // number of the last state
 std::atomic<Own> own_file{Own::made};
 
+char program[sizeof Header::program];
+// As the library is loaded: nginx, for one, writes its title over this name later.
+[[gnu::constructor]] void remember_program() {
+    std::snprintf(program, sizeof program, "%s", program_invocation_short_name);
+}
+
+Header *header() {
+    return static_cast<Header *>(memory.base());
+}
+
 Record *record_at(std::uint64_t number) {
-    return reinterpret_cast<Record *>(header + 1) + (number - 1);
+    return reinterpret_cast<Record *>(static_cast<char *>(memory.base()) + header_size) + (number - 1);
 }
 
 std::uint64_t number_of(const Record *record) {
-    return static_cast<std::uint64_t>(record - reinterpret_cast<Record *>(header + 1)) + 1;
+    return static_cast<std::uint64_t>(record - record_at(1)) + 1;
 }
 
-std::uint64_t now_ns() {
+std::size_t bytes_of(std::uint64_t records) {
+    return header_size + records * sizeof(Record);
+}
+
+std::uint64_t now_ns(clockid_t clock) {
     timespec time{};
-    clock_gettime(CLOCK_REALTIME, &time);
+    clock_gettime(clock, &time);
     return static_cast<std::uint64_t>(time.tv_sec) * 1000000000 + static_cast<std::uint64_t>(time.tv_nsec);
 }
 
-// ---- Making the file
+// ---- What a reader is told of itself
 
-void complain(const char *path, const char *why) {
-    std::fprintf(stderr, "jemalloc_lua: stats_file: %s: %s; going on without the file\n", path, why);
+const char *unit_name(Unit unit) {
+    constexpr const char *names[] = {"bytes", "number", "index", "word", "words"};
+    return names[static_cast<int>(unit)];
 }
 
-// Writes `from` with the process id for %p; false where it does not fit.
-bool expand(const char *from, char *to, std::size_t size) {
-    std::size_t used = 0;
-    for (; *from != '\0'; ++from) {
-        int length = 1;
-        if (used + 1 < size) to[used] = *from;
-        if (from[0] == '%' && from[1] == 'p') {
-            length = std::snprintf(to + used, size - used, "%d", static_cast<int>(getpid()));
-            ++from;
+const char *kind_name(Kind kind) {
+    constexpr const char *names[] = {"gauge", "bound", "counter"};
+    return names[static_cast<int>(kind)];
+}
+
+// The beginning of a value's description, which the caller ends.
+void add_value(Text &text, const char *name, const char *unit, const char *kind, std::size_t offset,
+               std::size_t width, const char *help) {
+    text.add(R"({"name":"%s","unit":"%s","kind":"%s","offset":%zu,"width":%zu,"help":"%s")", name, unit, kind,
+             offset, width, help);
+}
+
+void add_statistic(Text &text, const Statistic &row) {
+    add_value(text, row.name, unit_name(row.unit), kind_name(row.kind), offsetof(Record, values) + row.offset,
+              row.width, row.help);
+    if (row.kind == Kind::counter) text.add(R"(,"closed":%zu)", offsetof(Header, closed) + row.offset);
+    if (row.head != nullptr) text.add(R"(,"head":"%s")", row.head);
+    const char *between = R"(,"shown":[)";
+    for (const auto &[bit, name] :
+         {std::pair{in_top, "states"}, {in_process_list, "processes"}, {as_rate, "rate"}}) {
+        if ((row.shown & bit) == 0) continue;
+        text.add("%s\"%s\"", between, name);
+        between = ",";
+    }
+    if (*between == ',' && between[1] == '\0') text.add("]");
+    for (const char *const *word = row.words; word != nullptr && *word != nullptr; ++word) {
+        text.add("%s\"%s\"", word == row.words ? R"(,"words":[)" : ",", *word);
+    }
+    text.add(row.words != nullptr ? "]}" : "}");
+}
+
+// JSON, two lists of values: "process" in the header, "state" in each record. The sum of a counter over
+// closed states is in the header, at "closed".
+void write_schema(Text &text) {
+    const struct {
+        const char *name;
+        const char *kind;
+        std::size_t offset;
+        const char *help;
+    } of_process[] = {
+        {"states", "gauge", offsetof(Header, states), "states that are open"},
+        {"states_made", "counter", offsetof(Header, states_made), "states made"},
+        {"states_closed", "counter", offsetof(Header, states_closed), "states closed"},
+        {"states_unlisted", "counter", offsetof(Header, states_unlisted),
+         "states made that found no room for a record"},
+    };
+    const char *begins = R"({"process":[)";
+    for (const auto &row : of_process) {
+        text.add("%s", begins);
+        add_value(text, row.name, "number", row.kind, row.offset, sizeof(Word), row.help);
+        begins = "},";
+    }
+    text.add(R"(}],"state":[)");
+    add_value(text, "made", "nanoseconds", "gauge", offsetof(Record, made_ns), sizeof(Word),
+              "when the state was made, since 1970");
+    text.add("}");
+    for (const Statistic &row : statistics()) {
+        text.add(",");
+        add_statistic(text, row);
+    }
+    text.add("]}");
+}
+
+// When this process began, or 0: that, with its id, tells it from others that had its id before.
+std::uint64_t process_start() {
+    char text[1024];
+    const int stat = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+    const ssize_t length = stat < 0 ? -1 : read(stat, text, sizeof text - 1);
+    if (stat >= 0) close(stat);
+    if (length <= 0) return 0;
+    text[length] = '\0';
+    const char *field = std::strrchr(text, ')');  // the second; a name may have anything in it
+    for (int number = 2; field != nullptr && number < 22; ++number) {
+        field = std::strchr(field + 1, ' ');
+    }
+    return field == nullptr ? 0 : std::strtoull(field, nullptr, 10);
+}
+
+void fill_header() {
+    Header *now = header();
+    std::memcpy(now->magic, magic, sizeof magic);
+    now->version = version;
+    now->header_size = static_cast<std::uint32_t>(header_size);
+    now->record_size = sizeof(Record);
+    now->max_records = max_records;
+    now->process = static_cast<std::uint64_t>(getpid());
+    now->started = process_start();
+    std::memcpy(now->program, program, sizeof program);
+    std::snprintf(static_cast<char *>(memory.base()) + now->path, header_size - now->path, "%s", file.name());
+}
+
+// ---- The copy in the file
+
+constexpr std::uint64_t second = 1000000000;
+
+// Copying takes a hundredth of the time at most, once it has taken 50 ms: a disk may be slow.
+constexpr std::uint64_t share = 100;
+constexpr std::uint64_t allowance = second / 20;
+
+std::atomic_flag copying;
+Word next_copy_ns{0};  // the first change after that copies all records
+
+// For the thread that has set `copying`.
+std::uint64_t spent_ns = 0;  // what copying took, less the time that it may take
+std::uint64_t spent_at_ns = 0;
+
+constexpr std::size_t footprint_word = offsetof(Stats, footprint) / sizeof(Word);
+
+// Whether what the file says of a state is far from the truth.
+bool has_moved_far(const Record &record, std::uint64_t footprint) {
+    const std::uint64_t copied = record.copied.load(std::memory_order_relaxed);
+    const std::uint64_t distance = footprint > copied ? footprint - copied : copied - footprint;
+    return distance > copied / 8 + (std::uint64_t{1} << 20);
+}
+
+void load_words(const Word *from, Word *to, std::size_t count) {
+    for (std::size_t i = 0; i < count; ++i) {
+        to[i].store(from[i].load(std::memory_order_acquire), std::memory_order_relaxed);
+    }
+}
+
+// Reads words that belong together, unless the record's own thread writes it all the time.
+void read_record(const Record &from, Record &to) {
+    for (int tries = 0; tries < 100; ++tries) {
+        const std::uint64_t before = from.sequence.load(std::memory_order_acquire);
+        load_words(&from.sequence, &to.sequence, sizeof(Record) / sizeof(Word));
+        if (before % 2 == 0 && from.sequence.load(std::memory_order_relaxed) == before) return;
+    }
+    to.sequence.store(1, std::memory_order_relaxed);
+}
+
+bool copy_header(bool whole) {
+    Header now;
+    std::memcpy(static_cast<void *>(&now), static_cast<const void *>(header()), offsetof(Header, records));
+    load_words(&header()->records, &now.records, (sizeof now - offsetof(Header, records)) / sizeof(Word));
+    now.copied_ns = now_ns(CLOCK_REALTIME);
+    const auto *schema = static_cast<const char *>(memory.base()) + sizeof now;
+    const PublishedFile::Part parts[] = {{&now, sizeof now, 0},
+                                         {schema, header_size - sizeof now, sizeof now}};
+    return file.write(parts, whole ? 2 : 1, whole);
+}
+
+void copy_records(std::uint64_t first, std::uint64_t last) {
+    Record batch[32];
+    for (std::uint64_t number = first; number <= last;) {
+        std::size_t count = 0;
+        const std::uint64_t from = number;
+        for (; count < std::size(batch) && number <= last; ++number, ++count) {
+            read_record(*record_at(number), batch[count]);
+            record_at(number)->copied = batch[count].values[footprint_word].load();
         }
-        used += static_cast<std::size_t>(length);
-        if (used >= size) return false;
+        const PublishedFile::Part part{batch, count * sizeof(Record), bytes_of(from - 1)};
+        file.write(&part, 1, true);
     }
-    to[used] = '\0';
-    return true;
 }
 
-// Null where a file may be put at `path`, or why not.
-const char *not_replaceable(const char *path) {
-    struct stat there {};
-    if (lstat(path, &there) != 0) return errno == ENOENT ? nullptr : std::strerror(errno);
-    if (!S_ISREG(there.st_mode)) return "it is there, and no regular file";
-    if (there.st_size == 0) return nullptr;
-    const int file = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (file < 0) return std::strerror(errno);
-    char begins[sizeof magic] = {};
-    const bool ours =
-        read(file, begins, sizeof begins) == sizeof begins && std::memcmp(begins, magic, sizeof magic) == 0;
-    close(file);
-    return ours ? nullptr : "it is there, and no file of statistics";
+bool may_copy(std::uint64_t now) {
+    const std::uint64_t earned = (now - spent_at_ns) / share;
+    spent_ns = spent_ns > earned ? spent_ns - earned : 0;
+    spent_at_ns = now;
+    return spent_ns <= allowance;
 }
 
-// Makes bytes [from, from + grow_bytes) exist, so that to write them does not fail. Kernels before 5.14 know
-// no way by the mapping: there the whole file is made to exist at once.
-bool make_exist(char *base, std::size_t from) {
-    return populate(base + from, std::min(grow_bytes, file_size - from));
-}
-
-// Maps a new file of this process with the contents of `model`, which may be null, and gives it its name.
-// Null, and a line on stderr, where it can't.
-Header *make_file(const Header *model) {
-    const std::size_t records = model == nullptr ? 0 : model->records.load();
-    const std::size_t contents = sizeof(Header) + records * sizeof(Record);
-    rlimit most{};
-    char made_as[sizeof name + 32];
-    if (!expand(pattern, name, sizeof name)) {
-        complain(pattern, "the path is too long");
-        return nullptr;
+// Copies one record, or all where that is null. Where that has to wait, a later change copies all.
+void copy(const Record *record) {
+    if (!file.exists()) return;
+    if (copying.test_and_set(std::memory_order_acquire)) {
+        next_copy_ns = 0;
+        return;
     }
-    const char *why = not_replaceable(name);
-    if (getrlimit(RLIMIT_FSIZE, &most) == 0 && most.rlim_cur < file_size) why = "ulimit -f is below 9 MB";
-    if (why != nullptr) {
-        complain(name, why);
-        return nullptr;
-    }
-    std::snprintf(made_as, sizeof made_as, "%s.%d.new", name, static_cast<int>(getpid()));
-    unlink(made_as);  // of a process of this id that ended right here
-    const int file = open(made_as, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
-    if (file < 0) {
-        complain(name, std::strerror(errno));
-        return nullptr;
-    }
-    void *memory = MAP_FAILED;
-    std::size_t exists = 0;
-    if (ftruncate(file, file_size) == 0 && fstat(file, &made_file) == 0) {
-        memory = mmap(nullptr, file_size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-    }
-    if (memory != MAP_FAILED) {
-        auto *base = static_cast<char *>(memory);
-        while (exists < contents && make_exist(base, exists)) exists += grow_bytes;
-        if (exists < contents && errno == EINVAL) {
-            errno = posix_fallocate(file, 0, file_size);
-            if (errno == 0) exists = file_size;
+    const std::uint64_t begin = now_ns(CLOCK_MONOTONIC);
+    if (may_copy(begin)) {
+        if (record == nullptr) next_copy_ns = begin + second;
+        if (!copy_header(false)) {  // the file was truncated
+            copy_header(true);
+            record = nullptr;
         }
-        if (exists < contents && errno == EFAULT) errno = ENOSPC;
+        const std::uint64_t number = record == nullptr ? 0 : number_of(record);
+        copy_records(std::max<std::uint64_t>(number, 1), number == 0 ? used_records.load() : number);
+        spent_ns += now_ns(CLOCK_MONOTONIC) - begin;
+    } else {
+        next_copy_ns = begin + (spent_ns - allowance) * share;
     }
-    if (exists >= contents) {
-        auto *fresh = model == nullptr ? new (memory) Header{} : static_cast<Header *>(memory);
-        if (model != nullptr) std::memcpy(memory, static_cast<const void *>(model), contents);
-        std::memcpy(fresh->magic, magic, sizeof magic);
-        fresh->version = version;
-        fresh->header_size = sizeof(Header);
-        fresh->record_size = sizeof(Record);
-        fresh->max_records = max_records;
-        fresh->process = static_cast<std::uint64_t>(getpid());
-        fresh->started_ns = now_ns();
-        std::snprintf(fresh->program, sizeof fresh->program, "%s", program_name());
-        if (rename(made_as, name) == 0) {
-            close(file);
-            usable = std::min(exists, file_size);
-            return fresh;
-        }
-    }
-    complain(name, std::strerror(errno));
-    made_file.st_ino = 0;
-    if (memory != MAP_FAILED) munmap(memory, file_size);
-    close(file);
-    unlink(made_as);
-    return nullptr;
+    copying.clear(std::memory_order_release);
+}
+
+bool make_file() {
+    if (!file.name_by_process()) return false;
+    fill_header();
+    const std::uint64_t used = used_records;
+    header()->copied_ns = now_ns(CLOCK_REALTIME);
+    const bool made = file.make(memory.base(), bytes_of(used));
+    header()->copied_ns = 0;
+    next_copy_ns = now_ns(CLOCK_MONOTONIC) + second;
+    return made;
 }
 
 // ---- The process's beginning, its children and its end
 
-// The parent's file is replaced by private memory with its contents.
 void in_child() {
-    made_file.st_ino = 0;
-    const std::size_t contents = sizeof(Header) + header->records.load() * sizeof(Record);
-    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-    void *copy = mmap(nullptr, file_size, PROT_READ | PROT_WRITE, flags, -1, 0);
-    if (copy == MAP_FAILED) {  // an empty one; no record is given out again
-        static_cast<void>(mmap(header, file_size, PROT_READ | PROT_WRITE, flags | MAP_FIXED, -1, 0));
-        free_records = 0;
-        usable = 0;
+    file.forget();
+    copying.clear();
+    if (!memory.become_private(bytes_of(used_records))) {
+        free_records = 0;  // no record is given out again
+        used_records = max_records;
         own_file = Own::made;
         return;
     }
-    std::memcpy(copy, static_cast<const void *>(header), contents);
-    mremap(copy, file_size, file_size, MREMAP_MAYMOVE | MREMAP_FIXED, header);
-    // What other threads of the parent were writing has no one to finish it.
-    for (std::uint64_t number = 1; number <= header->records; ++number) {
+    // Other threads of the parent were writing these records; the child does not have those threads.
+    for (std::uint64_t number = 1; number <= used_records; ++number) {
         Record *record = record_at(number);
         if (record->sequence % 2 != 0) ++record->sequence;
     }
-    // It has the states of its parent, but not those that had been closed before.
-    header->made -= header->ended;
-    header->ended = header->ended_requests = header->ended_refusals = header->ended_purged = 0;
-    usable = file_size;
-    own_file = std::string_view(pattern).find("%p") != std::string_view::npos ? Own::due : Own::made;
+    // The child has the states of its parent, but not those that had been closed before.
+    Header *now = header();
+    now->states_made = now->states.load();
+    now->states_closed = now->states_unlisted = 0;
+    for (Word &sum : now->closed) sum = 0;
+    own_file = file.is_own_path() ? Own::due : Own::made;
 }
 
 [[gnu::noinline]] void make_childs_file() {
@@ -206,9 +303,8 @@ void in_child() {
         return;
     }
     const int error = errno;
-    if (Header *own = make_file(header)) {
-        mremap(own, file_size, file_size, MREMAP_MAYMOVE | MREMAP_FIXED, header);
-    }
+    memory.share_again(bytes_of(used_records));
+    make_file();
     own_file = Own::made;
     errno = error;
 }
@@ -220,26 +316,32 @@ void make_childs_file_if_due() {
 
 bool start() {
     const char *path = environment_settings().stats_file;
-    // Who runs a setuid program does not choose what files it makes.
+    // The user who starts a setuid program must not choose which files it makes.
     if (path[0] == '\0' || getauxval(AT_SECURE) != 0) return false;
-    char here[sizeof pattern / 2] = "";
-    if (path[0] != '/' && getcwd(here, sizeof here) == nullptr) {
-        complain(path, "it is relative, and the current folder has no name");
+    if (!file.set_path(path)) return false;
+    char schema[8192];
+    Text text(schema, sizeof schema);
+    write_schema(text);
+    const auto length = static_cast<std::size_t>(text.length());
+    header_size = (sizeof(Header) + length + most_path + 4095) / 4096 * 4096;
+    if (length >= sizeof schema || !memory.make(bytes_of(max_records)) || !memory.make_usable(header_size)) {
+        std::fprintf(stderr, "jemalloc_lua: stats_file: %s; going on without the file\n",
+                     std::strerror(errno));
         return false;
     }
-    std::snprintf(pattern, sizeof pattern, path[0] == '/' ? "%s%s" : "%s/%s", here, path);
-    Header *made = make_file(nullptr);
-    if (made == nullptr) return false;
-    header = made;
+    Header *now = new (memory.base()) Header{};
+    now->schema = sizeof(Header);
+    now->schema_size = static_cast<std::uint32_t>(length);
+    now->path = static_cast<std::uint32_t>(sizeof(Header) + length);
+    std::memcpy(static_cast<char *>(memory.base()) + sizeof(Header), schema, length);
+    if (!make_file()) return false;
     static constinit ForkHandler handler{nullptr, nullptr, in_child};
     at_fork(&handler);
     return true;
 }
 
 [[gnu::destructor]] void remove_at_exit() {
-    struct stat there {};
-    if (made_file.st_ino == 0 || lstat(name, &there) != 0) return;
-    if (there.st_ino == made_file.st_ino && there.st_dev == made_file.st_dev) unlink(name);
+    file.remove();
 }
 
 // ---- Records
@@ -250,29 +352,20 @@ constexpr std::uint64_t next_head(std::uint64_t head, std::uint64_t number) {
     return ((head >> 32) + 1) << 32 | number;
 }
 
-// Whether the file's bytes up to `end` exist, or can be made to.
-bool make_usable(std::size_t end) {
-    for (std::size_t exists = usable; exists < end; exists = usable) {
-        if (!make_exist(reinterpret_cast<char *>(header), exists)) return false;
-        usable.compare_exchange_strong(exists, std::min(exists + grow_bytes, file_size));
-    }
-    return true;
-}
-
 // A record that was in use before, or the next one; null when there are no more.
 Record *take_record() {
     std::uint64_t head = free_records;
     while ((head & number_mask) != 0) {
         Record *record = record_at(head & number_mask);
         const std::uint64_t next = record->next_free;
-        if (next <= max_records && free_records.compare_exchange_weak(head, next_head(head, next)))
-            return record;
-        if (next > max_records) break;  // someone else wrote into the file
+        if (next > used_records) break;  // another process wrote it, as it could before Linux 5.1
+        if (free_records.compare_exchange_weak(head, next_head(head, next))) return record;
     }
-    std::uint64_t used = header->records;
+    std::uint64_t used = used_records;
     do {
-        if (used >= max_records || !make_usable(sizeof(Header) + (used + 1) * sizeof(Record))) return nullptr;
-    } while (!header->records.compare_exchange_weak(used, used + 1));
+        if (used >= max_records || !memory.make_usable(bytes_of(used + 1))) return nullptr;
+    } while (!used_records.compare_exchange_weak(used, used + 1));
+    header()->records = used_records.load();
     return record_at(used + 1);
 }
 
@@ -302,73 +395,83 @@ class Writing {
     std::uint64_t before_;
 };
 
+using Image = std::array<std::uint64_t, stats_words>;
+
+Image image_of(const Heap &heap) {
+    Stats stats{};
+    stats.size = sizeof stats;
+    count_heap(&heap, &stats);
+    lua_State *L = heap.account.state();
+    stats.live = L == nullptr ? unknown : live_bytes(L);
+    return std::bit_cast<Image>(stats);
+}
+
 }  // namespace
 
-void begin(Heap *heap) {
+const char *program_name() {
+    return program;
+}
+
+void begun(Heap &heap) {
     static constinit Once<bool> started;
     if (!started.get(start)) return;
     make_childs_file_if_due();
-    ++header->made;
+    ++header()->states_made;
     Record *record = take_record();
     if (record == nullptr) {
-        ++header->unlisted;
+        ++header()->states_unlisted;
         static std::atomic_flag told;
         if (!told.test_and_set()) {
-            std::fprintf(stderr, "jemalloc_lua: stats_file: no room for more than %llu states in %s\n",
-                         static_cast<unsigned long long>(header->records.load()), name);
+            std::fprintf(stderr, "jemalloc_lua: stats_file: no room for more than %" PRIu64 " states in %s\n",
+                         used_records.load(), file.name());
         }
         return;
     }
+    ++header()->states;
     {
         const Writing writing(record);
         Writing::set(record->state, ++next_state);
-        Writing::set(record->made_ns, now_ns());
+        Writing::set(record->made_ns, now_ns(CLOCK_REALTIME));
     }
-    heap->record = record;
-    heap->account.show_in_file(heap);
+    heap.record = record;
+    heap.account.show_in_file(&heap);
+    copy(record);
 }
 
-void show(const Heap *heap) {
+void changed(Heap &heap) {
     make_childs_file_if_due();
-    jemalloc_lua_stats stats{};
-    count_heap(heap, &stats);
-    lua_State *L = heap->account.state();
-    // Reads a field of LuaJIT's global state, and no more (lj_api.c, LUA_GCCOUNT).
-    const std::uint64_t live =
-        L == nullptr ? unknown : static_cast<std::uint64_t>(lua_gc(L, LUA_GCCOUNT, 0)) << 10;
-    Record *record = heap->record;
-    const Writing writing(record);
-    Writing::set(record->live, live);
-    Writing::set(record->footprint, stats.footprint);
-    Writing::set(record->peak, stats.peak);
-    Writing::set(record->limit, stats.limit);
-    Writing::set(record->soft_limit, stats.soft_limit);
-    Writing::set(record->requests, heap->requests);
-    Writing::set(record->refusals, stats.refusals);
-    Writing::set(record->gc_pushes, stats.gc_pushes);
-    Writing::set(record->purged, stats.purged);
-    Writing::set(record->arena, stats.arena);
-    Writing::set(record->front, stats.front);
-    Writing::set(record->fallbacks, stats.fallbacks);
+    auto *record = static_cast<Record *>(heap.record);
+    const Image now = image_of(heap);
+    {
+        const Writing writing(record);
+        for (std::size_t i = 0; i < stats_words; ++i) Writing::set(record->values[i], now[i]);
+    }
+    if (has_moved_far(*record, now[footprint_word])) [[unlikely]]
+        copy(record);
+    if (now_ns(CLOCK_MONOTONIC_COARSE) >= next_copy_ns.load(std::memory_order_relaxed)) [[unlikely]]
+        copy(nullptr);
 }
 
-void end(Heap *heap) {
-    Record *record = heap->record;
+void ended(Heap &heap) {
+    auto *record = static_cast<Record *>(heap.record);
     if (record == nullptr) return;
-    heap->account.show_in_file(nullptr);
-    heap->record = nullptr;
-    jemalloc_lua_stats stats{};
-    count_heap(heap, &stats);
+    heap.account.show_in_file(nullptr);
+    heap.record = nullptr;
     make_childs_file_if_due();
-    ++header->ended;
-    header->ended_requests += heap->requests;
-    header->ended_refusals += stats.refusals;
-    header->ended_purged += stats.purged;
+    const Image last = image_of(heap);
+    --header()->states;
+    ++header()->states_closed;
+    for (const Statistic &row : statistics()) {
+        if (row.kind != Kind::counter) continue;
+        const std::size_t word = row.offset / sizeof(Word);
+        header()->closed[word] += last[word];
+    }
     {
         const Writing writing(record);
         Writing::set(record->state, 0);
     }
+    copy(record);
     give_record(record);
 }
 
-}  // namespace jemalloc_lua::stats_file
+}  // namespace jemalloc_lua::live_file

@@ -1,17 +1,19 @@
-// The file of live statistics, JEMALLOC_LUA_CONF=stats_file:PATH: a mapped file that other processes read
-// while this one runs. tools/stats_file.py is its reader.
+// Live statistics of all states, JEMALLOC_LUA_CONF=stats_file:PATH, for readers in other processes.
+// tools/stats_file.py is such a reader.
 //
-//   +--------+----------+----------+-- - -+----------+- - - - - - - - - - - - -+
-//   | header | record 0 | record 1 |      | record n | not touched: a hole      |
-//   +--------+----------+----------+-- - -+----------+- - - - - - - - - - - - -+
+//   +--------+---------------+----------+----------+-- - -+----------+- - - - - - - - - -+
+//   | header | schema (JSON) | record 1 | record 2 |      | record n | not touched       |
+//   +--------+---------------+----------+----------+-- - -+----------+- - - - - - - - - -+
 //
-// One record for each state that is open, at the same place until it is closed. It is written by the state's
-// own thread, off the allocation path: when the footprint has moved, when a slab's worth of blocks was used
-// up or freed, when a request is refused. There is no thread, no lock and no system call in that. The words
-// of a record belong together when `sequence` is even and the same before and after they are read.
+// There is one record for each open state, which stays at its place until the state is closed. The state's
+// own thread writes it, off the allocation path, with plain stores: there is no thread and no lock in that.
+// The schema says what a record and the header hold: names, units, kinds and help of all values, and where
+// they are. So a reader needs no list of its own.
 //
-// The layout is that of the machine's own words, little-endian on all that this runs on. Later versions add
-// words at the end of the header and of the record, whose sizes the header tells.
+// All of this is memory that only this process can write (shared_memory.h), where readers find the present
+// numbers. A copy is in the file at PATH (published_file.h), for readers of other users or containers and for
+// the time after the process. It is written at once when a state begins or ends, or its footprint has moved
+// by an eighth and 1 MiB, and for other changes once a second.
 #pragma once
 
 #include <atomic>
@@ -19,55 +21,60 @@
 #include <cstdint>
 
 #include "heap/heap.h"
+#include "heap/stats.h"
 
-namespace jemalloc_lua::stats_file {
+namespace jemalloc_lua::live_file {
 
 using Word = std::atomic<std::uint64_t>;
 
 inline constexpr char magic[8] = {'J', 'L', 'u', 'a', 'S', 't', 'a', 't'};
-inline constexpr std::uint32_t version = 1;
+inline constexpr std::uint32_t version = 2;
 inline constexpr std::uint64_t max_records = 65536;
-inline constexpr std::uint64_t unknown = UINT64_MAX;  // `live` of a heap whose state is not known
+inline constexpr std::uint64_t unknown =
+    UINT64_MAX;  // a value that is not known, such as `live` of a heap without a state
 
-struct alignas(256) Header {
+inline constexpr std::size_t stats_words = sizeof(Stats) / sizeof(Word);
+
+// Numbers are the machine's own, little-endian on all that this runs on.
+struct Header {
     char magic[8];
     std::uint32_t version;
-    std::uint32_t header_size;  // bytes
+    std::uint32_t header_size;  // bytes before the first record
     std::uint32_t record_size;  // bytes
     std::uint32_t max_records;
-    std::uint64_t process;     // its id
-    std::uint64_t started_ns;  // when the file was made, nanoseconds since 1970
-    char program[32];          // name of the process
-    Word records;              // how many have been in use: those to look at
-    Word made;                 // states made
-    Word ended;                // states closed
-    Word unlisted;             // of those made, how many found no record
-    Word ended_requests;       // sums over the states that were closed
-    Word ended_refusals;
-    Word ended_purged;
+    std::uint64_t process;  // its id, as it sees it itself
+    std::uint64_t started;  // of the process, clock ticks after boot, field 22 in proc(5)'s stat; 0: unknown
+    std::uint32_t schema;   // where it is: bytes from the beginning of the header
+    std::uint32_t schema_size;  // bytes
+    std::uint32_t path;         // where that of the file is, which ends with a 0
+    std::uint32_t reserved;
+    char program[32];         // name of the process
+    std::uint64_t copied_ns;  // in the file: when this copy was made, nanoseconds since 1970; in memory: 0
+    Word records;             // how many have been in use: those to look at
+    Word states, states_made, states_closed, states_unlisted;
+    Word closed[stats_words];  // an image of jemalloc_lua_stats: of counters, the sums over closed states
 };
 
-struct alignas(128) Record {
-    Word sequence;                            // odd: it is being written
-    Word state;                               // its number in this process, from 1; 0: the record is free
-    Word made_ns;                             // when the state was made, nanoseconds since 1970
-    Word live;                                // bytes, in whole KiB, or `unknown`
-    Word footprint, peak, limit, soft_limit;  // bytes
-    Word requests;                            // blocks asked for, to within those that stand ready
-    Word refusals, gc_pushes;
-    Word purged;  // bytes
-    Word arena, front, fallbacks;
-    Word next_free;  // the library's own: number of the next free record, or 0
+struct alignas(64) Record {
+    Word sequence;             // odd while the record is written; another after that
+    Word state;                // its number in this process, from 1; 0: the record is free
+    Word made_ns;              // when the state was made, nanoseconds since 1970
+    Word next_free;            // the library's own: number of the next free record, or 0
+    Word copied;               // the library's own: the footprint in the file
+    Word values[stats_words];  // an image of jemalloc_lua_stats
 };
 
-static_assert(sizeof(Header) == 256 && sizeof(Record) == 128 && Word::is_always_lock_free);
+static_assert(Word::is_always_lock_free && sizeof(Stats) % sizeof(Word) == 0);
 
-// A heap gets a record, where JEMALLOC_LUA_CONF asks for the file and there is room. The first call makes the
-// file; where that can't be done, it says so in one line on stderr, and no heap ever gets a record.
-void begin(Heap *heap);
-// Writes a heap's record.
-void show(const Heap *heap);
+// A heap gets a record, if JEMALLOC_LUA_CONF asks for the file and there is room. The first call makes the
+// file. If that fails, one line on stderr says why, and no heap ever gets a record.
+void begun(Heap &heap);
+// Statistics of a heap that has a record have changed.
+void changed(Heap &heap);
 // The heap's record is free again.
-void end(Heap *heap);
+void ended(Heap &heap);
 
-}  // namespace jemalloc_lua::stats_file
+// The name that the process was started by.
+const char *program_name();
+
+}  // namespace jemalloc_lua::live_file

@@ -164,7 +164,7 @@ lua_State *create_state(const Options *options) {
             return nullptr;
         }
         if (heap_begun != nullptr) heap_begun(heap);
-        stats_file::begin(heap);
+        live_file::begun(*heap);
         return L;
     }
     // lua_newstate() has freed all (the heap has ended), or rejected the state block for its address and
@@ -276,13 +276,13 @@ int jemalloc_lua_get_arena(lua_State *L, unsigned *index) {
 
 jemalloc_lua_heap *jemalloc_lua_heap_create(const jemalloc_lua_options *options) {
     Heap *heap = create_heap(options);
-    if (heap != nullptr) stats_file::begin(heap);
+    if (heap != nullptr) live_file::begun(*heap);
     return heap;
 }
 
 void jemalloc_lua_heap_destroy(jemalloc_lua_heap *heap) {
     if (heap == nullptr) return;
-    stats_file::end(heap);
+    live_file::ended(*heap);
     memcheck::destroy(heap);
 }
 

@@ -8,9 +8,12 @@
  *     threads N       has four threads make and close N states each, of which up to ten are open at once
  *     heap            makes a heap without a state
  *     close I         closes state I
+ *     reuse PATH      closes all descriptors from 3 up, and opens PATH 200 times
+ *     take N          closes descriptor N, makes a state, and opens /dev/null, which gets the lowest number
  *     fork            makes a child that takes the next lines; when it ends, this process takes over again
  *     exit, _exit     ends the process
  */
+#include <fcntl.h>
 #include <lauxlib.h>
 #include <lua.h>
 #include <lualib.h>
@@ -83,6 +86,16 @@ int main(void) {
             jemalloc_lua_heap_create(NULL);
         } else if (sscanf(line, "close %d", &i) == 1) {
             jemalloc_lua_close(states[i]);
+        } else if (sscanf(line, "reuse %n", &at) == 0 && at > 0) {
+            for (i = 3; i < 1000; ++i) close(i);
+            for (i = 0; i < 200; ++i) open(line + at, O_RDWR);
+        } else if (sscanf(line, "take %d", &i) == 1) {
+            close(i);
+            make(1);
+            open("/dev/null", O_RDONLY);
+            puts("ok");
+            fflush(stdout);
+            sleep(600);
         } else if (strcmp(line, "fork") == 0) {
             const pid_t child = fork();
             if (child > 0) {

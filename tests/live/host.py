@@ -23,9 +23,9 @@ METRICS = str(ROOT / "tools" / "metrics")
 class Host:
     """A running host; `errors` holds its stderr when it has ended."""
 
-    def __init__(self, conf, folder=None):
+    def __init__(self, conf, folder=None, name=HOST):
         clean = {name: value for name, value in os.environ.items() if name != "JEMALLOC_LUA_CONF"}
-        self.process = subprocess.Popen([HOST], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        self.process = subprocess.Popen([name], executable=HOST, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True, cwd=folder,
                                         env=clean | {"JEMALLOC_LUA_CONF": conf})
         self.pid = self.process.pid

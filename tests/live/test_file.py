@@ -1,12 +1,18 @@
 """The file of live statistics: what stands in it, and when it comes and goes."""
 
+import errno
+import json
 import os
+import re
 import resource
+import shutil
 import signal
 import struct
+import subprocess
+import time
 import unittest
 
-from host import WithFolder, main, stats_file
+from host import ROOT, WithFolder, main, stats_file
 
 MIB = 1 << 20
 
@@ -16,11 +22,37 @@ class Contents(WithFolder):
         host = self.host()
         host.do("make 1")
         text = (self.folder / str(host.pid)).read_bytes()
-        magic, version, header, record, most, pid, started, program = struct.unpack_from("<8s4I2Q32s", text)
-        self.assertEqual((magic, version, header, record, most), (b"JLuaStat", 1, 256, 128, 65536))
-        self.assertEqual((pid, program.rstrip(b"\0")), (host.pid, b"live_host"))
-        self.assertGreater(started, 0)
-        self.assertEqual(len(text), header + most * record)
+        (magic, version, header, record, most, pid, started, schema, schema_size, path, _, program, copied,
+         records) = struct.unpack_from("<8s4I2Q4I32s2Q", text)
+        self.assertEqual((magic, version, record % 64, most), (b"JLuaStat", 2, 0, 65536))
+        self.assertEqual((pid, started), (host.pid, stats_file.start_of(host.pid)[0]))
+        self.assertEqual(program.rstrip(b"\0"), b"live_host")
+        self.assertEqual(text[path:].split(b"\0")[0].decode(), f"{self.folder}/{host.pid}")
+        self.assertAlmostEqual(copied / 1e9, time.time(), delta=60)
+        self.assertEqual((len(text), records), (header + record, 1))
+        self.assertEqual(set(json.loads(text[schema:schema + schema_size])), {"process", "state"})
+
+    def test_the_schema_tells_what_the_public_header_tells(self):
+        header = (ROOT / "alloc" / "include" / "jemalloc_lua.h").read_text()
+        struct_text = header[header.index("typedef struct jemalloc_lua_stats {"):header.index("} jemalloc_lua_stats;")]
+        fields = re.findall(r"(?:size_t|uint64_t|unsigned) (\w+);\s*/\* (.*?) \*/", struct_text, re.DOTALL)
+        host = self.host()
+        host.do("make 1")
+        made, *values = self.file(host.pid).read().schema.state
+        self.assertEqual(made.name, "made")
+        self.assertEqual([(value.name, value.help) for value in values], fields)
+
+    def test_all_statistics_are_those_of_the_state(self):
+        host = self.host()
+        host.do("make 1")
+        host.do("run 1 J = require 'jemalloc' t = {} for i = 1, 3e4 do t[i] = ('x'):rep(i % 3000) end J.heap.limit(1e9)")
+        answer = host.do("run 1 local s = {} for k, v in pairs(J.heap.stats()) do s[#s + 1] = k .. '=' .. v end "
+                         "error(table.concat(s, ' '), 0)")
+        told = dict(pair.split("=") for pair in answer.split())
+        shown = self.file(host.pid).read().states[0].values
+        self.assertEqual(set(told), set(shown) - {"made"})
+        for name in ("front", "limit", "soft_limit", "refusals", "gc_pushes", "arena", "fallbacks"):
+            self.assertEqual(str(shown[name]), told[name], name)
 
     def test_the_file_takes_the_space_of_the_states_and_no_more(self):
         host = self.host()
@@ -55,7 +87,7 @@ class Contents(WithFolder):
         self.assertAlmostEqual(shown, live, delta=8)
 
     def test_every_front_end_is_shown(self):
-        for front in stats_file.FRONTS:
+        for front in ("slab", "direct", "checked"):
             host = self.host(f"stats_file:{self.folder}/%p,front:{front}")
             host.do("make 1")
             host.do("run 1 t = {} for i = 1, 2e4 do t[i] = {i} end")
@@ -92,8 +124,8 @@ class Contents(WithFolder):
         host.do("close 2")
         process = file.read()
         self.assertEqual([state.number for state in process.states], [1, 3])
-        self.assertEqual((process.made, process.ended), (3, 1))
-        self.assertGreater(process.ended_requests, 1000)
+        self.assertEqual((process.states_made, process.states_closed), (3, 1))
+        self.assertGreater(process.closed["requests"], 1000)
         host.do("make 1")
         self.assertEqual([state.number for state in file.read().states], [1, 4, 3])
 
@@ -114,7 +146,7 @@ class Contents(WithFolder):
         host.do("make 500")
         process = file.read()
         self.assertEqual(len({state.number for state in process.states}), 2500)
-        self.assertEqual((process.made, process.ended, process.unlisted), (3000, 500, 0))
+        self.assertEqual((process.states_made, process.states_closed, process.states_unlisted), (3000, 500, 0))
 
     def test_threads_share_out_the_records(self):
         host = self.host()
@@ -122,8 +154,8 @@ class Contents(WithFolder):
         host.do("threads 500")
         process = self.file(host.pid).read()
         self.assertEqual([state.number for state in process.states], [1, 2])
-        self.assertEqual((process.made, process.ended, process.unlisted), (2002, 2000, 0))
-        used = struct.unpack_from("<Q", (self.folder / str(host.pid)).read_bytes(), 72)[0]
+        self.assertEqual((process.states_made, process.states_closed, process.states_unlisted), (2002, 2000, 0))
+        used = struct.unpack_from("<Q", (self.folder / str(host.pid)).read_bytes(), 96)[0]
         self.assertLessEqual(used, 2 + 4 * 10)  # those that were closed were used again
         host.do("make 50")
         self.assertEqual(len({state.number for state in self.file(host.pid).read().states}), 52)
@@ -216,7 +248,7 @@ class Forks(WithFolder):
         self.assertLess(mine.states[1].footprint, MIB)
         self.assertEqual((its.pid, [state.number for state in its.states]), (child, [1, 4, 3]))
         self.assertGreater(its.states[2].footprint, MIB)
-        self.assertEqual((its.made, its.ended), (3, 0))
+        self.assertEqual((its.states_made, its.states_closed), (3, 0))
         host.do("exit")
         self.assertEqual(self.files(), [str(host.pid)])
         self.assertEqual(host.do("run 1 t = {} for i = 1, 1e5 do t[i] = {i} end"), "ok")
@@ -243,6 +275,143 @@ class Forks(WithFolder):
         self.assertEqual(self.files(), ["one"])
 
 
+class Harm(WithFolder):
+    """Whatever becomes of its file, a process goes on."""
+
+    WORK = "run 1 t = {} for i = 1, 1e5 do t[i] = {i} end t = nil collectgarbage()"
+
+    def goes_on(self, host):
+        for _ in range(3):
+            self.assertEqual(host.do(self.WORK), "ok")
+            self.assertEqual(host.do("make 3"), "ok")
+        live = stats_file.StatsFile(pid=host.pid).read()
+        self.assertGreater(live.states[0].requests, 3e5)
+        self.assertIsNone(live.age)
+
+    def ends_well(self, host):
+        self.assertEqual((host.end("exit"), host.errors), (0, ""))
+
+    def test_another_process_truncates_it(self):
+        for size in (0, 10, 100, 5000, 1 << 40):
+            host = self.host()
+            host.do("make 3")
+            path = self.folder / str(host.pid)
+            os.truncate(path, size)
+            self.goes_on(host)
+            if size != 10:  # then it is not known for its own any more
+                self.assertEqual(len(stats_file.StatsFile(path).read().states), 12)
+            self.ends_well(host)
+
+    def test_a_file_that_was_truncated_is_written_again(self):
+        host = self.host()
+        host.do("make 3")
+        path = self.folder / str(host.pid)
+        os.truncate(path, 0)
+        host.do("make 1")
+        host.kill()
+        self.assertEqual(len(stats_file.StatsFile(path).read().states), 4)
+
+    def test_another_process_removes_it(self):
+        host = self.host()
+        host.do("make 3")
+        (self.folder / str(host.pid)).unlink()
+        self.goes_on(host)
+        self.ends_well(host)
+        self.assertEqual(self.files(), [])
+
+    def test_another_file_takes_its_place(self):
+        host = self.host()
+        host.do("make 3")
+        path = self.folder / str(host.pid)
+        for _ in range(20):  # with the same inode, if the file system uses them again
+            path.unlink()
+            path.write_text("Dear reader,\n" * 500)
+        self.goes_on(host)
+        self.ends_well(host)
+        self.assertEqual(path.read_text(), "Dear reader,\n" * 500)
+
+    def test_a_folder_or_a_pipe_takes_its_place(self):
+        for make in (os.mkdir, os.mkfifo):
+            host = self.host()
+            host.do("make 3")
+            path = self.folder / str(host.pid)
+            path.unlink()
+            make(path)
+            self.goes_on(host)
+            self.ends_well(host)
+            self.assertTrue(path.exists())
+
+    def test_the_host_closes_all_files_and_opens_its_own(self):
+        host = self.host()
+        host.do("make 3")
+        mine = self.folder / "mine"
+        mine.write_text("not to be written\n" * 1000)
+        self.assertEqual(host.do(f"reuse {mine}"), "ok")
+        for _ in range(3):
+            self.assertEqual(host.do(self.WORK), "ok")
+            self.assertEqual(host.do("make 3"), "ok")
+        self.assertEqual(len(self.file(host.pid).read().states), 12)  # by the file, as the memory is out of sight
+        child = int(host.do("fork"))
+        self.assertEqual(host.do(self.WORK), "ok")
+        self.assertEqual(len(stats_file.StatsFile(pid=child).read().states), 12)
+        host.do("exit")
+        self.ends_well(host)
+        self.assertEqual(mine.read_text(), "not to be written\n" * 1000)
+
+    def test_files_may_not_grow_any_more(self):
+        host = self.host()
+        host.do("make 3")
+        resource.prlimit(host.pid, resource.RLIMIT_FSIZE, (0, 0))
+        self.goes_on(host)
+        self.ends_well(host)
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root can mount a file system")
+    def test_its_disk_is_full(self):
+        for kind, options in (("tmpfs", "size=64k"), ("btrfs", "loop")):
+            if kind != "tmpfs" and shutil.which(f"mkfs.{kind}") is None:
+                print(f"mkfs.{kind} is not installed: full disks of that kind are not tested", flush=True)
+                continue
+            disk = self.folder / kind
+            disk.mkdir()
+            source = "none"
+            if kind != "tmpfs":
+                source = self.folder / f"{kind}.image"
+                with open(source, "wb") as image:
+                    image.truncate(120 * MIB)
+                subprocess.run([f"mkfs.{kind}", "-q", source], check=True, capture_output=True)
+            mounted = subprocess.run(["mount", "-t", kind, "-o", options, source, disk], capture_output=True, text=True,
+                                     check=False)
+            if mounted.returncode != 0:
+                print(f"a {kind} can't be mounted: {mounted.stderr.strip()}", flush=True)
+                continue
+            self.addCleanup(subprocess.run, ["umount", "--lazy", disk], check=True)
+            host = self.host(f"stats_file:{disk}/%p")
+            host.do("make 3")
+            os.sync()  # what was written is on the disk, and written again elsewhere on it where that copies
+            with open(disk / "big", "wb", buffering=0) as big:
+                try:
+                    while True:
+                        big.write(b"x" * (MIB if kind == "btrfs" else 4096))
+                except OSError as error:
+                    self.assertEqual(error.errno, errno.ENOSPC)
+            os.sync()
+            for _ in range(3):
+                self.goes_on_and_syncs(host)
+            self.ends_well(host)
+
+    def goes_on_and_syncs(self, host):
+        self.assertEqual(host.do(self.WORK), "ok")
+        self.assertEqual(host.do("make 20"), "ok")
+        os.sync()
+
+    def test_standard_streams_that_are_closed_are_not_taken(self):
+        host = self.host()
+        self.assertEqual(host.do("take 0"), "ok")  # closes 0, makes a state and opens a file
+        files = {int(name): os.readlink(f"/proc/{host.pid}/fd/{name}") for name in os.listdir(f"/proc/{host.pid}/fd")}
+        self.assertEqual(files[0], "/dev/null")
+        self.assertGreaterEqual(next(n for n, link in files.items() if "memfd:jemalloc_lua" in link), 3)
+
+
 class BadPaths(WithFolder):
     def refused(self, path, why):
         host = self.host(f"stats_file:{path}")
@@ -266,10 +435,22 @@ class BadPaths(WithFolder):
 
     def test_a_limit_on_the_sizes_of_files_is_told_and_does_not_kill(self):
         host = self.host()
-        resource.prlimit(host.pid, resource.RLIMIT_FSIZE, (MIB, MIB))
+        resource.prlimit(host.pid, resource.RLIMIT_FSIZE, (4096, 4096))
         self.assertEqual(host.do("make 1"), "ok")
         self.assertEqual(host.end(), 0)
-        self.assertIn("ulimit -f is below 9 MB", host.errors)
+        self.assertIn("File too large", host.errors)
+        self.assertEqual(len(host.errors.splitlines()), 1)
+
+    def test_where_there_can_be_no_shared_memory_the_file_tells(self):
+        host = self.host()
+        resource.prlimit(host.pid, resource.RLIMIT_FSIZE, (MIB, MIB))
+        self.assertEqual(host.do("make 2"), "ok")
+        self.assertEqual(host.do("run 2 t = {} for i = 1, 1e5 do t[i] = {i} end"), "ok")
+        process = self.file(host.pid).read()
+        self.assertGreater(process.states[1].footprint, 4 * MIB)
+        self.assertLess(process.age, 60)
+        self.assertEqual(host.end(), 0)
+        self.assertEqual((self.files(), host.errors), ([], ""))
 
     def test_what_is_no_path_is_told_by_the_parser(self):
         for conf, why in (("stats_file:", "'' is not valid; it takes a path"),

@@ -1,17 +1,23 @@
 """tools/top and tools/metrics on a process with many states, and on what a killed one left."""
 
 import fcntl
+import json
 import os
 import pty
 import re
+import resource
 import select
 import signal
 import struct
 import subprocess
 import termios
 import unittest
+from importlib.machinery import SourceFileLoader
+from random import Random
 
-from host import METRICS, TOP, WithFolder, main, pty_is_missing
+from host import METRICS, TOP, WithFolder, main, pty_is_missing, stats_file
+
+top, metrics = (SourceFileLoader(f"{name}_of_tools", path).load_module() for name, path in (("top", TOP), ("metrics", METRICS)))
 
 PROMTOOL = os.environ.get("PROMTOOL", "")
 ROWS, COLUMNS = 24, 100
@@ -154,7 +160,7 @@ class Top(WithFolder):
         done = run(TOP, str(host.pid))
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         title, head, *rows = done.stdout.splitlines()
-        self.assertIn("3 states open", title)
+        self.assertRegex(title, r"3 states open, 0 closed; live [\d,]+ KiB; footprint [\d,]+ KiB; 0 refusals$")
         self.assertEqual(head.split(), ["[s]tate", "[a]rena", "[l]ive", "[f]ootprint", "[p]eak", "li[m]it",
                                         "ref[u]sals", "[r]ate"])
         self.assertEqual(numbers(rows[0])[0], 2)
@@ -176,6 +182,52 @@ class Top(WithFolder):
         done = run(TOP, str(self.folder / str(host.pid)))
         self.assertIn("2 states open, 0 closed", done.stdout)
         self.assertIn("the process has ended", done.stdout)
+
+    def test_a_process_that_has_the_id_of_one_that_has_ended_is_not_taken_for_it(self):
+        host = self.host()
+        host.do("make 2")
+        host.kill()
+        path = self.folder / str(host.pid)
+        text = bytearray(path.read_bytes())
+        text[24:32] = os.getpid().to_bytes(8, "little")
+        path.write_bytes(text)
+        done = run(TOP, str(path))
+        self.assertIn(f"live_host ({os.getpid()}): 2 states open", done.stdout)
+        self.assertIn("the process has ended", done.stdout)
+
+    def test_what_another_user_sees_is_a_copy_and_its_age(self):
+        host = self.host()
+        resource.prlimit(host.pid, resource.RLIMIT_FSIZE, (MIB, MIB))  # so there is no shared memory
+        host.do("make 2")
+        self.assertRegex(run(TOP, str(self.folder / str(host.pid))).stdout, r"; as of \d+ s ago; ")
+        self.assertIn("has no file of statistics", run(TOP, str(host.pid)).stderr)
+
+    def test_names_do_nothing_to_a_terminal(self):
+        for name in ("\x1b]0;EVIL\x07", "\x1b[2J", "a\nb", "\u202eevil", os.fsdecode(b"\xff"), "\x9b2J", "a\rb"):
+            host = self.host(f"stats_file:'{self.folder}/{name}%p'", name=name)
+            host.do("make 2")
+            path = f"{self.folder}/{name}{host.pid}"
+            for command in ((TOP,), (TOP, str(host.pid)), (TOP, path), (METRICS,), (METRICS, path), (TOP, path + "x")):
+                done = subprocess.run(command, capture_output=True, timeout=120, check=False,
+                                      env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"})
+                told = (done.stdout + done.stderr).decode("utf-8")
+                self.assertTrue(told.replace("\n", "").isprintable(), (command, told))
+                self.assertEqual(done.returncode, int(command[-1].endswith("x")), told)
+                self.assertLess(len(done.stderr.splitlines()), 2)
+            host.end("exit")
+            self.assertEqual(host.errors.count("\n"), 0)
+
+    def test_a_file_that_shrinks_under_the_reader_is_one_line(self):
+        host = self.host()
+        resource.prlimit(host.pid, resource.RLIMIT_FSIZE, (MIB, MIB))
+        host.do("make 2")
+        path = self.folder / str(host.pid)
+        screen = self.screen(TOP, "--delay", "0.1", str(path))
+        screen.frame()
+        os.truncate(path, 0)
+        self.assertIn(f"{path}: damaged: it ends too early", screen.rest())
+        self.assertEqual(screen.process.returncode, 1)
+        self.assertEqual(termios.tcgetattr(screen.other), screen.modes)
 
     def test_what_is_wrong_is_one_line(self):
         empty = self.folder / "empty"
@@ -240,6 +292,37 @@ class Metrics(WithFolder):
         values = self.values(str(self.one.pid), str(self.folder / str(two.pid)))
         self.assertEqual(sum(name.startswith("jemalloc_lua_states{") for name in values), 2)
 
+    def test_each_statistic_has_a_metric_and_its_help(self):
+        text = run(METRICS, str(self.one.pid)).stdout
+        for value in stats_file.StatsFile(pid=self.one.pid).read().schema.state:
+            if value.unit not in ("word", "words"):
+                self.assertRegex(text, rf"(?m)^# HELP jemalloc_lua_state_{value.name}\w* {re.escape(value.help)}$")
+        for name in ("live_bytes", "soft_limit_bytes", "large_bytes", "purged_bytes_total", "requests_total", "arena",
+                     "made_timestamp_seconds", "slabs"):
+            self.assertIn(f"\njemalloc_lua_state_{name}{{", text)
+        self.assertIn("\njemalloc_lua_closed_states_requests_total{", text)
+
+    def test_a_process_that_lies_does_not_spoil_the_others(self):
+        path = self.folder / "liar"
+        text = bytearray((self.folder / str(self.one.pid)).read_bytes())
+        schema, size = struct.unpack_from("<2I", text, 40)
+        lies = (text[schema:schema + size].replace(b'"counter"', b'"bound"  ').replace(b'"unit":"bytes"', b'"unit":"index"')
+                .replace(b"in use, as", b"\\u000aevil{} 1"[:10]))
+        self.assertEqual(len(lies), size)
+        text[schema:schema + size] = lies
+        path.write_bytes(text)
+        done = run(METRICS, str(self.one.pid), str(path), str(self.one.pid))
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        lines = done.stdout.splitlines()
+        self.assertEqual(len(lines), len(set(lines)))
+        samples = [line.rsplit(" ", 1)[0] for line in lines]
+        self.assertEqual(len(samples), len(set(samples)))
+        self.assertFalse([line for line in lines if not re.match(r"(# (HELP|TYPE) )?jemalloc_lua_", line)])
+        if PROMTOOL:
+            done = subprocess.run([PROMTOOL, "check", "metrics"], input=done.stdout, capture_output=True, text=True,
+                                  check=False)
+            self.assertNotIn("error", done.stdout + done.stderr)
+
     @unittest.skipUnless(PROMTOOL, "promtool is not installed (tools/setup --all)")
     def test_promtool_finds_nothing(self):
         text = run(METRICS, str(self.one.pid)).stdout
@@ -248,6 +331,107 @@ class Metrics(WithFolder):
         done = subprocess.run([PROMTOOL, "check", "metrics"], input=text + "x{} y\n", capture_output=True, text=True,
                               check=False)
         self.assertNotEqual(done.returncode, 0)
+
+
+class Damage(WithFolder):
+    """Whatever is in a file, a reader takes it or says in one line what is wrong with it."""
+
+    def setUp(self):
+        super().setUp()
+        host = self.host()
+        host.do("make 4")
+        host.do("run 2 t = {} for i = 1, 1e5 do t[i] = {i} end")
+        host.kill()
+        self.whole = (self.folder / str(host.pid)).read_bytes()
+        self.schema, self.schema_size = struct.unpack_from("<2I", self.whole, 40)
+        self.path = self.folder / "damaged"
+
+    def read(self, text):
+        """Whether it is taken; all that is shown can be printed."""
+        self.path.write_bytes(text)
+        try:
+            process = stats_file.StatsFile(self.path).read()
+        except stats_file.Unreadable as error:
+            self.assertTrue(str(error).isprintable(), str(error))
+            self.assertTrue(str(error).startswith(str(self.path)))
+            return False
+        shown = metrics.text([process]) + "\n".join(self.table().lines())
+        self.assertTrue(shown.replace("\n", "").isprintable(), shown)
+        return True
+
+    def table(self):
+        return top.Table(top.States(stats_file.StatsFile(self.path)))
+
+    def with_words(self, *words):
+        """The file with (format, offset, value) written over."""
+        text = bytearray(self.whole)
+        for kind, offset, value in words:
+            struct.pack_into(kind, text, offset, value)
+        return bytes(text)
+
+    def with_schema(self, text):
+        header = bytearray(self.whole)
+        header[self.schema:self.schema + len(text)] = text
+        struct.pack_into("<I", header, 44, len(text))
+        return bytes(header)
+
+    def test_the_file_as_it_is_can_be_read(self):
+        self.assertTrue(self.read(self.whole))
+        self.assertTrue(self.read(self.with_words()))
+
+    def test_sizes_that_cannot_be(self):
+        for offset in (12, 16, 40, 44):
+            for value in (0, 1, 7, 1 << 16, 1 << 30, 2**32 - 1):
+                with self.subTest(offset=offset, value=value):
+                    self.assertFalse(self.read(self.with_words(("<I", offset, value))))
+        for value in (5, 1 << 20, 2**64 - 1):  # records
+            self.assertTrue(self.read(self.with_words(("<Q", 96, value))))
+            self.assertEqual(len(stats_file.StatsFile(self.path).read().states), 4)
+        self.assertFalse(self.read(self.with_words(("<I", 20, 2**32 - 1), ("<Q", 96, 2**64 - 1))))
+        for length in (*range(0, 120), self.schema, len(self.whole) // 2):
+            self.assertFalse(self.read(self.whole[:length]))
+
+    def test_a_record_that_is_never_done_is_shown_as_it_is(self):
+        header = struct.unpack_from("<I", self.whole, 12)[0]
+        self.assertTrue(self.read(self.with_words(("<Q", header, 7))))
+        self.assertEqual([s.torn for s in stats_file.StatsFile(self.path).read().states], [True, False, False, False])
+
+    def test_two_records_of_one_state_are_one(self):
+        header, size = struct.unpack_from("<2I", self.whole, 12)
+        self.assertTrue(self.read(self.with_words(("<Q", header + size + 8, 1))))
+        self.assertEqual(len(stats_file.StatsFile(self.path).read().states), 3)
+
+    def test_schemas_that_cannot_be(self):
+        good = {"name": "live", "unit": "bytes", "kind": "gauge", "offset": 40, "width": 8, "help": "x"}
+        self.assertTrue(self.read(self.with_schema(json.dumps({"process": [], "state": [good]}).encode())))
+        for change in ({"name": "a\nb"}, {"name": "x" * 100}, {"name": 5}, {"name": ""}, {"unit": "furlong"}, {"unit": []},
+                       {"kind": "total"}, {"offset": -8}, {"offset": 1 << 40}, {"offset": 5.5}, {"offset": None},
+                       {"offset": True}, {"width": 16}, {"width": 0}, {"help": "x" * 1000}, {"help": None}, {"head": "\x1b[2J"},
+                       {"words": 5}, {"words": [5]}, {"words": ["x"] * 5000}, {"shown": {}, "closed": 1 << 40}, {"more": 1},
+                       {"closed": "x"}):
+            with self.subTest(change=change):
+                text = json.dumps({"process": [], "state": [good | change]}).encode()
+                taken = len(text) < 3000 and self.read(self.with_schema(text))
+                self.assertFalse(taken)
+        for text in (b"", b"[]", b"{}", b"5", b"[" * 3000, b'{"process":5,"state":5}', b'{"process":[5],"state":[]}', b"\xff",
+                     json.dumps({"process": [], "state": [good, good]}).encode(), b'{"process":null,"state":{"a":1}}'):
+            self.assertFalse(self.read(self.with_schema(text)), text)
+
+    def test_names_of_columns_of_the_tools_own_do_not_confuse_them(self):
+        rows = [{"name": name, "unit": "bytes", "kind": "gauge", "offset": 40, "width": 8, "help": "x",
+                 "shown": ["states", "processes", "rate"]} for name in ("number", "pid", "program", "file", "states", "state")]
+        self.assertTrue(self.read(self.with_schema(json.dumps({"process": rows[:3], "state": rows}).encode())))
+
+    def test_bytes_changed_at_random(self):
+        random = Random(16)
+        taken = 0
+        for _ in range(1000):
+            text = bytearray(self.whole)
+            for _ in range(random.choice((1, 2, 8, 100))):
+                text[random.randrange(random.choice((120, self.schema + self.schema_size, len(text))))] = random.randrange(256)
+            taken += self.read(bytes(text))
+        self.assertGreater(taken, 100)
+        self.assertLess(taken, 950)
 
 
 main()
