@@ -44,8 +44,8 @@ def no_huge_pages():
 
 def lua(command, *args):
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("JEMALLOC", "LUA_"))}
-    done = subprocess.run([*command, *args], env=environment, capture_output=True, text=True, timeout=300,
-                          check=False, preexec_fn=no_huge_pages)
+    done = subprocess.run([*command, *args], env=environment, capture_output=True, text=True, check=False,
+                          preexec_fn=no_huge_pages)
     if done.returncode == -signal.SIGSEGV and "-jon" in command:
         return ""
     if done.returncode != 0:
