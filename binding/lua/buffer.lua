@@ -203,7 +203,15 @@ end
 
 -- ---- J.buffer
 
+-- text of an element type -> id of the type, because ffi.typeof() of a text is never compiled
+local by_text = {}
+
+-- The struct of the buffers of an element type, and the element's size in bytes.
 local function element_type(ctype)
+    local known = by_text[ctype]
+    if known then
+        return types[known], element_sizes[known]
+    end
     local ok, element = pcall(typeof, ctype)
     if not ok and element == "not enough memory" then
         error(element, 0)
@@ -218,6 +226,9 @@ local function element_type(ctype)
             bad_argument("buffer", "ctype", "C type of a fixed size", tostring(element))
         end
         types[id], element_sizes[id] = buffer_type_of(element), size
+    end
+    if type(ctype) == "string" then
+        by_text[ctype] = id
     end
     return types[id], size
 end
