@@ -13,6 +13,9 @@ The table has a row for each folder, the lowest layer first. Its columns:
                   memory" forbids the headers of those as well
     begin with    the file that explains the folder; it opens with a comment
 
+Of alloc/, the files of binding/, bench/ and tools/ beside it include the public header and state/inside.h alone;
+GUESTS lists what is allowed besides, with the reason.
+
 Ends with 1 where a file breaks the table, and with 2 where the table can't be read. tools/lint layers runs it.
 """
 
@@ -31,6 +34,12 @@ KINDS = {
 PURE = "nor a clock or memory"
 IMPURE = re.compile(r"^(chrono|c?time(\.h)?|sys/time\.h|new|memory|memory_resource|(c)?stdlib(\.h)?|malloc\.h|vector|"
                     r"string|map|set|unordered_\w+|list|deque|mutex|thread|atomic|pthread\.h|unistd\.h|c?stdio(\.h)?)$")
+
+
+GUESTS = {
+    "binding/module.cpp": {"state/extras.h"},      # defines what alloc/ adds to each state
+    "bench/allocators.cpp": {"system/jemalloc.h"},  # calls jemalloc as directly as the library does, for comparison
+}
 
 
 class Unreadable(Exception):
@@ -113,6 +122,23 @@ def violations(alloc):
                 yield f"{name}:{line}: {problem}"
 
 
+def violations_of_guests(alloc):
+    """The same for the folders beside alloc/ that use it."""
+    folders = read_layers((alloc / "README.md").read_text(encoding="utf-8"))
+    root = alloc.parent
+    for path in sorted(path for guest in ("binding", "bench", "tools") for path in (root / guest).rglob("*")
+                       if path.suffix in SOURCES):
+        name = path.relative_to(root).as_posix()
+        text = path.read_text(encoding="utf-8")
+        for match in INCLUDE.finditer(text):
+            header = match.group(2) or ""
+            if header.partition("/")[0] not in folders or "/" not in header:
+                continue
+            if header != "state/inside.h" and header not in GUESTS.get(name, ()):
+                line = text.count("\n", 0, match.start()) + 1
+                yield f"{name}:{line}: it includes {header}; outside of alloc/ state/inside.h alone is included"
+
+
 def problem_of(alloc, layers, layer, name, quoted):
     """What is wrong with a file of this layer that includes `name`, or None."""
     if name.startswith("jemalloc/") and layer.folder != "system":
@@ -145,12 +171,12 @@ def main():
     default = Path(__file__).resolve().parent.parent.parent / "alloc"
     alloc = Path(sys.argv[1]) if len(sys.argv) == 2 else default
     try:
-        found = list(violations(alloc))
+        found = [f"alloc/{each}" for each in violations(alloc)] + list(violations_of_guests(alloc))
     except (OSError, Unreadable) as error:
         print(f"layers: {alloc / 'README.md'}: {error}", file=sys.stderr)
         sys.exit(2)
     for each in found:
-        print(f"alloc/{each}")
+        print(each)
     if found:
         print(f"layers: {len(found)} against the table in alloc/README.md", file=sys.stderr)
         sys.exit(1)

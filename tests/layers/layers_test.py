@@ -93,6 +93,18 @@ class Layers(unittest.TestCase):
     def test_an_include_that_names_no_folder(self):
         self.assert_one({"blocks/small.cpp": '#include "small.h"\n'}, "say in which folder it is")
 
+    def test_a_guest_that_takes_more_than_the_one_header(self):
+        with tempfile.TemporaryDirectory() as folder:
+            alloc = Path(folder) / "alloc"
+            guests = {"binding/module.cpp": '#include "state/extras.h"\n#include "state/inside.h"\n#include "memory.h"\n',
+                      "bench/op.cpp": '#include "api.h"\n#include "blocks/small.h"\n', "tools/a.cpp": "", "alloc/README.md": README}
+            for name, text in guests.items():
+                (alloc.parent / name).parent.mkdir(exist_ok=True)
+                (alloc.parent / name).write_text(text, encoding="utf-8")
+            found = list(layers.violations_of_guests(alloc))
+            self.assertEqual(len(found), 1, found)
+            self.assertIn("bench/op.cpp:2: it includes blocks/small.h", found[0])
+
     def test_a_table_that_contradicts_itself_is_refused(self):
         for wrong in (README.replace("| `include/` | nothing | `text.h`", "| `blocks/` | nothing | `text.h`"),
                       README.replace("| idea |", "|"), "no table at all", README.replace("`small.h`", "any")):
