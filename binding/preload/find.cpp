@@ -6,6 +6,9 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "host.h"
 #include "state/inside.h"
@@ -30,15 +33,22 @@ bool in_shim(const void *address) {
 // with RTLD_LOCAL.
 class Scope {
   public:
-    explicit Scope(const void *caller) {
+    static Scope of(const void *caller) {
         Dl_info info;
         link_map *map = nullptr;
-        if (dladdr1(caller, &info, reinterpret_cast<void **>(&map), RTLD_DL_LINKMAP) == 0) return;
-        const bool is_program = map->l_name[0] == '\0';
-        handle_ = dlopen(is_program ? nullptr : map->l_name, RTLD_LAZY | RTLD_NOLOAD);
+        if (dladdr1(caller, &info, reinterpret_cast<void **>(&map), RTLD_DL_LINKMAP) == 0)
+            return Scope(nullptr);
+        return of_object(map->l_name);
     }
-    Scope(const Scope &) = delete;
-    Scope &operator=(const Scope &) = delete;
+    // The object of a name as the dynamic linker has it; the program's is empty.
+    static Scope of_object(const char *name) {
+        return Scope(dlopen(*name == '\0' ? nullptr : name, RTLD_LAZY | RTLD_NOLOAD));
+    }
+    Scope(Scope &&other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+    Scope &operator=(Scope &&other) noexcept {
+        std::swap(handle_, other.handle_);
+        return *this;
+    }
     ~Scope() {
         if (handle_ != nullptr) dlclose(handle_);
     }
@@ -54,8 +64,50 @@ class Scope {
     }
 
   private:
-    void *handle_ = nullptr;
+    explicit Scope(void *handle) : handle_(handle) {}
+
+    void *handle_;
 };
+
+// The two functions by which a Lua is known.
+struct Makers {
+    explicit Makers(const Scope &scope) {
+        scope.find("luaL_newstate", &luaL_newstate);
+        scope.find("lua_newstate", &lua_newstate);
+    }
+    bool operator==(const Makers &) const = default;
+    bool are_missing() const { return luaL_newstate == nullptr && lua_newstate == nullptr; }
+
+    decltype(&::luaL_newstate) luaL_newstate = nullptr;
+    decltype(&::lua_newstate) lua_newstate = nullptr;
+};
+
+// A caller that ends with the call jumps to it, so the return address is that of a caller further up, whose
+// object may know nothing of Lua. Then this finds the only Lua of the process. False: there is none, or more
+// than one, so it can't tell which was meant.
+bool find_elsewhere(Scope *scope, Makers *makers) {
+    std::vector<std::string> objects;
+    dl_iterate_phdr(
+        [](dl_phdr_info *info, std::size_t, void *names) {
+            static_cast<std::vector<std::string> *>(names)->emplace_back(info->dlpi_name);
+            return 0;
+        },
+        &objects);
+    for (const std::string &object : objects) {
+        Scope other = Scope::of_object(object.c_str());
+        const Makers found_there(other);
+        if (found_there.are_missing() || found_there == *makers) continue;
+        if (!makers->are_missing()) {
+            static std::atomic_flag told;
+            if (!told.test_and_set())
+                tell("this process has more than one Lua, and its call does not show which is meant");
+            return false;
+        }
+        *scope = std::move(other);
+        *makers = found_there;
+    }
+    return !makers->are_missing();
+}
 
 Host *make_host(const Scope &scope) {
     auto *host = new Host;
@@ -93,16 +145,17 @@ bool takes_allocators(const Host &host) {
 const Host &find_host(const void *caller) {
     const Host *now = served.load(std::memory_order_acquire);
     if (now != nullptr && in_shim(caller)) return *now;
-    const Scope scope(caller);
-    // These two identify a Lua. The other functions are looked up once for each Lua, because a host may make
-    // many states.
-    decltype(&::luaL_newstate) luaL_newstate = nullptr;
-    decltype(&::lua_newstate) lua_newstate = nullptr;
-    scope.find("luaL_newstate", &luaL_newstate);
-    scope.find("lua_newstate", &lua_newstate);
+    Scope scope = Scope::of(caller);
+    Makers makers(scope);
+    if (makers.are_missing() && !find_elsewhere(&scope, &makers)) {
+        static const Host none;
+        return none;
+    }
+    // The other functions are looked up once for each Lua, because a host may make many states.
     const Host *first = found.load(std::memory_order_acquire);
     for (const Host *host = first; host != nullptr; host = host->next) {
-        if (host->luaL_newstate == luaL_newstate && host->lua_newstate == lua_newstate) return *host;
+        if (host->luaL_newstate == makers.luaL_newstate && host->lua_newstate == makers.lua_newstate)
+            return *host;
     }
     Host *made = make_host(scope);
     made->next = first;

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import tempfile
 import unittest
+import unittest.mock
 from pathlib import Path
 
 from support import HOSTS, ROOT, SHIM, WITH_JEMALLOC, environment, main, run, under_shim
@@ -67,6 +68,20 @@ class Shim(unittest.TestCase):
 
     def test_a_plugin_that_shows_its_lua_to_no_one(self):
         self.assertEqual(self.output(DLOPEN_HOST, HOSTS / "libpreload_plugin.so"), ["ours"])
+
+    def test_a_plugin_whose_function_ends_by_making_the_state(self):
+        """The return address is then in the host, which has no Lua."""
+        with unittest.mock.patch.dict(os.environ, TAIL="1"):
+            self.assertEqual(self.output(DLOPEN_HOST, HOSTS / "libpreload_plugin.so"), ["ours"])
+
+    @unittest.skipUnless((HOSTS / "libpreload_puc_plugin.so").exists(), "lua5.1 is not installed")
+    def test_a_call_that_does_not_show_which_of_two_luas_it_means_is_refused_by_name(self):
+        with unittest.mock.patch.dict(os.environ, TAIL="1"):
+            done = under_shim(DLOPEN_HOST, HOSTS / "libpreload_plugin.so", HOSTS / "libpreload_puc_plugin.so",
+                              options=["--verbose"])
+        self.assertEqual(done.returncode, 1)
+        self.assertNotIn("ours", done.stdout)
+        self.assertIn("more than one Lua", done.stderr)
 
     def test_a_c_module_that_makes_states(self):
         load = f"package.loadlib('{HOSTS / 'libpreload_plugin.so'}', 'run')()"
