@@ -38,8 +38,11 @@ class Unreadable(Exception):
 
 def printable(text):
     """Text that does nothing to a terminal or a line: all else is escaped."""
-    return "".join(c if c.isprintable() else c.encode("utf-8", "surrogateescape").decode("latin-1").encode(
-        "unicode_escape").decode("ascii") for c in text)
+    def escaped(c):
+        if "\udc80" <= c <= "\udcff":  # a byte that is not UTF-8
+            return f"\\x{ord(c) - 0xdc00:02x}"
+        return c.encode("unicode_escape").decode("ascii")
+    return "".join(c if c.isprintable() else escaped(c) for c in text)
 
 
 def write_out(name, text):
@@ -77,13 +80,15 @@ class Value:
         texts = (value.name, value.unit, value.kind, value.help, value.head, *value.shown, *value.words)
         if not all(isinstance(text, str) and len(text) <= 200 for text in texts) or len(texts) > MOST_VALUES:
             raise ValueError("texts")
-        if not NAME.fullmatch(value.name) or not HEAD.fullmatch(value.head):
+        if not all(map(NAME.fullmatch, (value.name, *value.words))) or not HEAD.fullmatch(value.head):
             raise ValueError("a name")
         if value.unit not in UNITS or value.kind not in KINDS or value.width not in (4, 8):
             raise ValueError("a unit, kind or width")
-        for offset, end in ((value.offset, size), (value.closed or 0, header_size)):
-            if type(offset) is not int or not 0 <= offset <= end - value.width:
+        for offset, end in ((value.offset, size), (0 if value.closed is None else value.closed, header_size)):
+            if type(offset) is not int or type(value.width) is not int or not 0 <= offset <= end - value.width:
                 raise ValueError("an offset")
+        if value.closed is not None and (value.kind != "counter" or value.unit not in ("bytes", "number")):
+            raise ValueError("a sum")
         return value
 
     def get(self, data, offset=None):

@@ -407,8 +407,9 @@ class Damage(WithFolder):
         for change in ({"name": "a\nb"}, {"name": "x" * 100}, {"name": 5}, {"name": ""}, {"unit": "furlong"}, {"unit": []},
                        {"kind": "total"}, {"offset": -8}, {"offset": 1 << 40}, {"offset": 5.5}, {"offset": None},
                        {"offset": True}, {"width": 16}, {"width": 0}, {"help": "x" * 1000}, {"help": None}, {"head": "\x1b[2J"},
-                       {"words": 5}, {"words": [5]}, {"words": ["x"] * 5000}, {"shown": {}, "closed": 1 << 40}, {"more": 1},
-                       {"closed": "x"}):
+                       {"words": 5}, {"words": [5]}, {"words": ["a\n"]}, {"words": ["x"] * 5000}, {"shown": {}, "closed": 1 << 40}, {"more": 1},
+                       {"closed": "x"}, {"closed": []}, {"closed": 40}, {"closed": 40, "kind": "counter", "unit": "word"},
+                       {"width": 8.0}):
             with self.subTest(change=change):
                 text = json.dumps({"process": [], "state": [good | change]}).encode()
                 taken = len(text) < 3000 and self.read(self.with_schema(text))
@@ -417,10 +418,31 @@ class Damage(WithFolder):
                      json.dumps({"process": [], "state": [good, good]}).encode(), b'{"process":null,"state":{"a":1}}'):
             self.assertFalse(self.read(self.with_schema(text)), text)
 
+    def test_a_help_that_is_no_text_of_unicode(self):
+        row = {"name": "x", "unit": "bytes", "kind": "gauge", "offset": 40, "width": 8, "help": "\ud800\x1b\u202e"}
+        self.assertTrue(self.read(self.with_schema(json.dumps({"process": [], "state": [row]}).encode())))
+
     def test_names_of_columns_of_the_tools_own_do_not_confuse_them(self):
         rows = [{"name": name, "unit": "bytes", "kind": "gauge", "offset": 40, "width": 8, "help": "x",
                  "shown": ["states", "processes", "rate"]} for name in ("number", "pid", "program", "file", "states", "state")]
         self.assertTrue(self.read(self.with_schema(json.dumps({"process": rows[:3], "state": rows}).encode())))
+
+    def test_schemas_changed_at_random(self):
+        random = Random(12)
+        junk = [None, True, -1, 0, 7, 1 << 31, 1 << 64, 1.5, "", "x", "\x1b[2J", "a\nb", "live", "bytes", [], {}, ["x"], [[]],
+                {"a": 1}, "\ud800", "number", "pid", "\u202e"]
+        taken = 0
+        for _ in range(1000):
+            schema = json.loads(self.whole[self.schema:self.schema + self.schema_size])
+            schema["state"] = random.sample(schema["state"], random.randint(1, 6))
+            for _ in range(random.randint(1, 4)):
+                row = random.choice(schema["state"] + schema["process"])
+                key = random.choice([*row, "head", "words", "shown", "closed", "more"])
+                row[key] = random.choice(junk + list(row.values()))
+            text = json.dumps(schema).encode()
+            taken += len(text) <= self.schema_size and self.read(self.with_schema(text))
+        self.assertGreater(taken, 50)
+        self.assertLess(taken, 800)
 
     def test_bytes_changed_at_random(self):
         random = Random(16)
