@@ -306,7 +306,7 @@ class Metrics(WithFolder):
         path = self.folder / "liar"
         text = bytearray((self.folder / str(self.one.pid)).read_bytes())
         schema, size = struct.unpack_from("<2I", text, 40)
-        lies = (text[schema:schema + size].replace(b'"counter"', b'"bound"  ').replace(b'"unit":"bytes"', b'"unit":"index"')
+        lies = (text[schema:schema + size].replace(b'"bytes","kind":"gauge"', b'"index","kind":"bound"')
                 .replace(b"in use, as", b"\\u000aevil{} 1"[:10]))
         self.assertEqual(len(lies), size)
         text[schema:schema + size] = lies
