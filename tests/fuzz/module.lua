@@ -172,6 +172,10 @@ local buffer_calls = {
     function(b) return b == value(), b .. "" end,
 }
 
+-- All but release(), which would free blocks that `blocks` still lists.
+local methods = { "len", "bytes", "ptr", "fill", "copy", "tostring", "ipairs", "resize", "slice", "free",
+    "index", "flags", "mallocx", "dallocx", "buffer", "purge", "decay", "stats", "id", "flush" }
+
 local ctypes = { "int", "char", "double", "uint8_t", "void *", "struct { char a[3]; }", "int[2]",
     "int64_t", "bool",
     ffi.typeof("float"), "const int", "int &", "void", "char[?]", "no such type" }
@@ -239,6 +243,10 @@ local calls = {
     function() pick(buffer_calls)(pick(slices)) end,
     function() pick(buffers):resize(count(), pick({ false, true, value() })) end,
     function() pick(buffers):free() end,
+    function() -- a method with a dot, on anything
+        local object = pick({ pick(buffers) or 0, pick(slices) or 0, pick(arenas) or 0, pick(tcaches) or 0 })
+        object[pick(methods)](value(), value(), value())
+    end,
     function() J.mallctl_read(some_name(), pick({ false, value() }) or nil) end,
     function() J.mallctl_write(pick(names), value()) end,
     function() some_call(J.mallctl_read) end,
