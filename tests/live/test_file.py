@@ -262,6 +262,21 @@ class Forks(WithFolder):
         host.do("make 1")
         self.assertEqual(len(self.file(grandchild).read().states), 2)
 
+    def test_a_child_leaves_files_alone_that_have_the_numbers_of_its_parents(self):
+        host = self.host()
+        host.do("make 3")
+        mine = self.folder / "mine"
+        mine.write_text("not to be closed\n" * 1000)
+        self.assertEqual(host.do(f"reuse {mine}"), "ok")
+        child = int(host.do("fork"))
+        self.assertEqual(host.do("run 1 t = {} for i = 1, 1e5 do t[i] = {i} end"), "ok")
+        self.assertEqual(len(stats_file.StatsFile(pid=child).read().states), 3)
+        links = [os.readlink(f"/proc/{child}/fd/{number}") for number in os.listdir(f"/proc/{child}/fd")]
+        self.assertEqual(links.count(str(mine)), 200)
+        host.do("exit")
+        self.assertEqual(host.do("run 1 t = {}"), "ok")
+        self.assertEqual(mine.read_text(), "not to be closed\n" * 1000)
+
     def test_without_the_process_id_in_the_path_a_child_has_none_and_leaves_its_parents_alone(self):
         host = self.host(f"stats_file:{self.folder}/one")
         host.do("make 1")
@@ -351,10 +366,6 @@ class Harm(WithFolder):
             self.assertEqual(host.do(self.WORK), "ok")
             self.assertEqual(host.do("make 3"), "ok")
         self.assertEqual(len(self.file(host.pid).read().states), 12)  # by the file, as the memory is out of sight
-        child = int(host.do("fork"))
-        self.assertEqual(host.do(self.WORK), "ok")
-        self.assertEqual(len(stats_file.StatsFile(pid=child).read().states), 12)
-        host.do("exit")
         self.ends_well(host)
         self.assertEqual(mine.read_text(), "not to be written\n" * 1000)
 
