@@ -1,4 +1,5 @@
-// Addresses that a heap knows, each with a value.
+// A hash table of addresses, each with one word: open addressing, at most half full. Its memory is the
+// owner's concern: the owner gives a zeroed array and takes the old one back.
 #pragma once
 
 #include <cstddef>
@@ -6,9 +7,9 @@
 
 namespace jemalloc_lua {
 
-// Neither an address nor its value is 0. Open addressing, at most half full, in memory that the owner gives.
-class Registry {
+class AddressTable {
   public:
+    // Neither a key nor its value is 0.
     struct Entry {
         std::uintptr_t key;
         std::uintptr_t value;
@@ -22,17 +23,20 @@ class Registry {
         }
     }
     Entry *find(std::uintptr_t key) {
-        return const_cast<Entry *>(static_cast<const Registry *>(this)->find(key));
+        return const_cast<Entry *>(static_cast<const AddressTable *>(this)->find(key));
     }
 
+    // Before the first move_to() the table has no entry, and only these may be called.
     std::size_t capacity() const { return entries_ == nullptr ? 0 : mask_ + 1; }
     std::size_t count() const { return count_; }
+    bool is_full() const { return count_ >= capacity() / 2; }
     Entry *entries() { return entries_; }
+    const Entry *entries() const { return entries_; }
 
-    // Moves all to another table, zeroed, of a power of two of entries.
-    void move_to(Entry *table, std::size_t capacity);
+    // Moves all entries into a zeroed array; `capacity` is a power of two.
+    void move_to(Entry *array, std::size_t capacity);
     void insert(std::uintptr_t key, std::uintptr_t value);
-    // Whether it was known.
+    // False: the key was not in the table.
     bool erase(std::uintptr_t key);
 
   private:

@@ -5,8 +5,6 @@
 #include <cerrno>
 #include <cstdio>
 
-#include "system/jemalloc.h"
-
 namespace jemalloc_lua {
 namespace {
 
@@ -36,11 +34,9 @@ void in_child() {
     call_in_order_of_addition(handlers, &ForkHandler::in_child);
 }
 
-// jemalloc's own handlers must be there first, so that its locks are taken after this one: it registers them
-// as it starts, which this call makes it do. It is cheap, as not every process that loads this makes a state,
-// and "pure": one whose result is not needed is none.
+// jemalloc registers its own handlers as it starts. They must be registered first, so that fork() takes
+// jemalloc's locks after this one: system/arenas.cpp starts jemalloc in an earlier constructor.
 [[gnu::constructor]] void register_handlers() {
-    [[maybe_unused]] volatile const std::size_t needed = je::nallocx(1, 0);
     pthread_atfork(before_fork, in_parent, in_child);
 }
 

@@ -1,7 +1,8 @@
-// Text for a caller's buffer, as snprintf() writes it: cut off where the buffer ends, and as long as it would
-// have been. It takes no memory, so it does not fail either.
+// Text for a caller's buffer, as snprintf() writes it: cut off at the buffer's end, its full length known.
+// Adding text takes no memory, so it cannot fail.
 #pragma once
 
+#include <algorithm>
 #include <cstdarg>
 #include <cstddef>
 #include <cstdio>
@@ -15,20 +16,22 @@ class Text {
     }
 
     [[gnu::format(printf, 2, 3)]] void add(const char *format, ...) {
-        std::size_t left = length_ < len_ ? len_ - length_ : 0;
-#ifdef JEMALLOC_LUA_SEEDED_FAULT
-        if (left > 0) ++left;
-#endif
         va_list args;
         va_start(args, format);
-        const int added = std::vsnprintf(left == 0 ? nullptr : buf_ + length_, left, format, args);
+        add_list(format, args);
         va_end(args);
+    }
+
+    [[gnu::format(printf, 2, 0)]] void add_list(const char *format, va_list args) {
+        const std::size_t left = length_ < len_ ? len_ - length_ : 0;
+        const int added = std::vsnprintf(left == 0 ? nullptr : buf_ + length_, left, format, args);
         if (added > 0) length_ += static_cast<std::size_t>(added);
     }
 
-    int length() const {
-        return static_cast<int>(length_);
-    }
+    // Bytes of the whole text, without its NUL.
+    int length() const { return static_cast<int>(length_); }
+    // Bytes of it that fit the buffer.
+    std::size_t written() const { return len_ == 0 ? 0 : std::min(length_, len_ - 1); }
 
   private:
     char *buf_;

@@ -1,4 +1,4 @@
-// The direct front end: every block is a jemalloc region of its own.
+// The direct front: every block is a jemalloc region of its own.
 //
 // There is nothing between Lua and jemalloc but the count of bytes. jemalloc's size classes are computed
 // inline, so that a block that stays within its class is not even passed on, and every free is a sized one.
@@ -7,18 +7,13 @@
 #include <cstring>
 
 #include "heap/heap.h"
+#include "pages/gaps.h"
+#include "policy/retention.h"
+#include "system/arenas.h"
+#include "system/jemalloc.h"
 
 namespace jemalloc_lua {
 namespace {
-
-struct DirectHeap : Heap {
-    DirectHeap(const Options &options, unsigned home) : Heap(direct_front, options, true, home) {}
-
-    // Bytes that jemalloc holds for a block of `size`. After a refusal Lua's word for it is not enough.
-    std::size_t held(const void *ptr, std::size_t size) const {
-        return account.any_refused() ? je::sallocx(ptr, 0) : je::size_class(size);
-    }
-};
 
 // jemalloc's regions of at least this size are extents, which can grow and shrink in place.
 constexpr std::size_t min_extent = std::size_t{16} << 10;
@@ -28,123 +23,182 @@ constexpr std::size_t at_least_16(std::size_t size) {
     return size < 16 ? 16 : size;
 }
 
-[[gnu::noinline]] void *refuse(DirectHeap *heap, std::size_t taken) {
-    heap->account.take_back(taken);
-    heap->account.count_refusal();
-    return nullptr;
-}
+class DirectHeap final : public Heap {
+  public:
+    DirectHeap(const Options &options, unsigned first_arena)
+        : Heap(direct_front, options, true, first_arena), gaps_(budget_) {}
 
-void *obtain(DirectHeap *heap, std::size_t size) {
-    if (size > PTRDIFF_MAX) [[unlikely]]
-        return refuse(heap, 0);
-    const std::size_t bytes = je::size_class(size);
-    if (!take_region(heap, bytes)) [[unlikely]]
-        return nullptr;
-    void *ptr = je::mallocx(at_least_16(size), heap->source.flags());
-    if (ptr == nullptr) [[unlikely]]
-        return refuse(heap, bytes);
-    heap->note_first(ptr, size);
-    ++heap->requests;
-    heap->source.grow(heap->account.own_footprint());
-    return ptr;
-}
-
-void release(DirectHeap *heap, void *ptr, std::size_t size) {
-    if (heap->scrub) [[unlikely]]
-        explicit_bzero(ptr, size);
-    const std::size_t bytes = heap->held(ptr, size);
-    je::sdallocx(ptr, bytes, heap->source.free_flags());
-    if (heap->ends_with(ptr)) [[unlikely]]
-        return end_with_state(heap);
-    heap->account.give(bytes);
-    if (bytes >= min_extent) heap->released += bytes;
-}
-
-// Another size class: in place where jemalloc can, else a new block. While contents move both blocks are
-// held, and counted.
-[[gnu::noinline]] void *move(DirectHeap *heap, void *ptr, std::size_t old_size, std::size_t new_size,
-                             std::size_t old_bytes, std::size_t new_bytes) {
-    const bool grows = new_bytes > old_bytes;
-    const int flags = heap->source.flags();
-    const std::size_t difference = grows ? new_bytes - old_bytes : old_bytes - new_bytes;
-    if (!grows && heap->scrub) explicit_bzero(static_cast<char *>(ptr) + new_size, old_size - new_size);
-
-    if (old_bytes >= min_extent && new_bytes >= min_extent) {
-        if (grows && !take_region(heap, difference)) return nullptr;
-        const bool in_place = je::xallocx(ptr, new_size, 0, flags) == new_bytes;
-        if (in_place && !grows) heap->account.give(difference);
-        if (in_place) return ptr;
-        if (grows) heap->account.take_back(difference);
-    }
-
-    if (!grows) {
-        heap->account.force(new_bytes);
-    } else if (!take_region(heap, new_bytes)) {
+    void *request(void *ptr, std::size_t old_size, std::size_t new_size) {
+        if (ptr == nullptr) return new_size == 0 ? nullptr : alloc(new_size);
+        if (new_size != 0) return resize(ptr, old_size, new_size);
+        free(ptr, old_size);
         return nullptr;
     }
-    void *moved = je::mallocx(at_least_16(new_size), flags);
-    if (moved == nullptr) {
-        refuse(heap, new_bytes);
-        return grows ? nullptr : ptr;  // Lua does not expect that a block can't shrink
-    }
-    ++heap->requests;
-    std::memcpy(moved, ptr, old_size < new_size ? old_size : new_size);
-    release(heap, ptr, old_size);
-    heap->source.grow(heap->account.own_footprint());
-    return moved;
-}
 
-void *resize(DirectHeap *heap, void *ptr, std::size_t old_size, std::size_t new_size) {
-    if (new_size > PTRDIFF_MAX) [[unlikely]]
-        return refuse(heap, 0);
-    const std::size_t old_bytes = heap->held(ptr, old_size);
-    const std::size_t new_bytes = je::size_class(new_size);
-    if (old_bytes != new_bytes) return move(heap, ptr, old_size, new_size, old_bytes, new_bytes);
-    if (heap->scrub && new_size < old_size) [[unlikely]] {
-        explicit_bzero(static_cast<char *>(ptr) + new_size, old_size - new_size);
+    std::size_t trim() {
+        // An arena that is shared holds unused pages of others too.
+        const Budget::Counts &counts = budget_.counts();
+        const std::size_t most = std::max(counts.peak, counts.held) - counts.held;
+        const std::size_t bytes = std::min(arena_.trim(), most);
+        purged_ += bytes;
+        gaps_.settle(arena_.active(), 0);
+        return bytes;
     }
-    return ptr;
+
+    void count(jemalloc_lua_stats &stats) const {
+        stats.front = JEMALLOC_LUA_FRONT_DIRECT;
+        stats.footprint = gaps_.footprint_now(arena_.active());
+        stats.purged = purged_;
+    }
+    std::uint64_t requests() const { return requests_; }
+    void limit_changed() { gaps_.limit_changed(); }
+    bool goes_as_a_whole() const { return arena_.placement().owns_all; }
+    std::size_t bytes_on_first() const {
+        const Budget::Counts &counts = budget_.counts();
+        return arena_.bytes_on_first(std::max(counts.peak, counts.held));
+    }
+    unsigned first_arena() const { return arena_.placement().first; }
+
+  private:
+    // Bytes that jemalloc holds for a block of `size`. After a refusal Lua's word for it is not enough.
+    std::size_t bytes_of(const void *ptr, std::size_t size) const {
+        return budget_.has_refused() ? je::sallocx(ptr, 0) : je::size_class(size);
+    }
+
+    bool take(std::size_t bytes) {
+        if (gaps_.must_settle(bytes)) [[unlikely]]
+            settle(bytes);
+        return budget_.take(bytes);
+    }
+
+    // Unused pages go to the system first: the pages of the heap are then those that its blocks are in. In an
+    // arena that others share nobody can tell whose pages are whose, and to purge it at every turn would be
+    // at the others' cost.
+    [[gnu::noinline]] void settle(std::size_t bytes) {
+        const Budget::Counts &counts = budget_.counts();
+        if (arena_.placement().owns || policy::purge_for_limit(counts.held, dirty_, bytes, counts.limit)) {
+            arena_.purge(true);
+            dirty_ = 0;
+        }
+        gaps_.settle(arena_.active(), bytes);
+    }
+
+    [[gnu::noinline]] void *refuse(std::size_t taken) {
+        budget_.undo(taken);
+        budget_.refuse();
+        return nullptr;
+    }
+
+    void *alloc(std::size_t size) {
+        if (size > PTRDIFF_MAX) [[unlikely]]
+            return refuse(0);
+        const std::size_t bytes = je::size_class(size);
+        if (!take(bytes)) [[unlikely]]
+            return nullptr;
+        void *ptr = je::mallocx(at_least_16(size), arena_.flags());
+        if (ptr == nullptr) [[unlikely]]
+            return refuse(bytes);
+        note_first(ptr, size);
+        ++requests_;
+        arena_.migrate_if_due(budget_.counts().own());
+        return ptr;
+    }
+
+    void free(void *ptr, std::size_t size) {
+        const std::size_t bytes = bytes_of(ptr, size);
+        je::sdallocx(ptr, bytes, arena_.free_flags());
+        if (state.ends_with(ptr)) [[unlikely]]
+            return end();
+        budget_.give(bytes);
+        if (bytes >= min_extent) dirty_ += bytes;
+    }
+
+    void *resize(void *ptr, std::size_t old_size, std::size_t new_size) {
+        if (new_size > PTRDIFF_MAX) [[unlikely]]
+            return refuse(0);
+        const std::size_t old_bytes = bytes_of(ptr, old_size);
+        const std::size_t new_bytes = je::size_class(new_size);
+        return old_bytes == new_bytes ? ptr : move(ptr, old_size, new_size, old_bytes, new_bytes);
+    }
+
+    // Another size class: in place where jemalloc can, else a new block. While contents move both blocks are
+    // held, and counted.
+    [[gnu::noinline]] void *move(void *ptr, std::size_t old_size, std::size_t new_size, std::size_t old_bytes,
+                                 std::size_t new_bytes) {
+        const bool grows = new_bytes > old_bytes;
+        const int flags = arena_.flags();
+        if (old_bytes >= min_extent && new_bytes >= min_extent) {
+            if (grows && !take(new_bytes - old_bytes)) return nullptr;
+            const bool in_place = je::xallocx(ptr, new_size, 0, flags) == new_bytes;
+            if (in_place && !grows) budget_.give(old_bytes - new_bytes);
+            if (in_place) return ptr;
+            if (grows) budget_.undo(new_bytes - old_bytes);
+        }
+        if (!grows) {
+            budget_.take_always(new_bytes);
+        } else if (!take(new_bytes)) {
+            return nullptr;
+        }
+        void *moved = je::mallocx(at_least_16(new_size), flags);
+        if (moved == nullptr) {
+            refuse(new_bytes);
+            return grows ? nullptr : ptr;  // Lua does not expect that a block cannot shrink
+        }
+        ++requests_;
+        std::memcpy(moved, ptr, std::min(old_size, new_size));
+        if (scrub_) explicit_bzero(ptr, old_size);
+        free(ptr, old_size);
+        arena_.migrate_if_due(budget_.counts().own());
+        return moved;
+    }
+
+    Gaps gaps_;
+    std::size_t dirty_ = 0;  // bytes of extents freed and not yet purged, as far as the heap can tell
+    std::uint64_t requests_ = 0;
+    std::uint64_t purged_ = 0;
+};
+
+DirectHeap &heap_from(void *ud) {
+    return static_cast<DirectHeap &>(*static_cast<Heap *>(ud));
+}
+const DirectHeap &direct(const Heap &heap) {
+    return static_cast<const DirectHeap &>(heap);
 }
 
 void *direct_alloc(void *ud, void *ptr, std::size_t old_size, std::size_t new_size) {
-    auto *heap = static_cast<DirectHeap *>(static_cast<Heap *>(ud));
-    if (ptr == nullptr) return new_size == 0 ? nullptr : obtain(heap, new_size);
-    if (new_size != 0) return resize(heap, ptr, old_size, new_size);
-    release(heap, ptr, old_size);
-    return nullptr;
+    return heap_from(ud).request(ptr, old_size, new_size);
 }
 
-// The state is closing and the heap's arena will be reset: blocks need not be freed one by one.
-void *direct_closing(void *ud, void *ptr, std::size_t old_size, std::size_t new_size) {
-    auto *heap = static_cast<DirectHeap *>(static_cast<Heap *>(ud));
-    const bool skip = heap->source.owned_from_start() && !heap->scrub;
-    if (!skip || ptr == nullptr || new_size != 0) return direct_alloc(ud, ptr, old_size, new_size);
-    if (heap->sweep_cut.is_mark(ptr)) heap->sweep_cut.cut();
-    if (heap->ends_with(ptr)) end_with_state(heap);
-    return nullptr;
-}
+// ---- Set-up and teardown: the heap lies in a block of its own on a shared arena
 
 Heap *create(const Options &options) {
-    return create_header<DirectHeap>(options);
-}
-void destroy(Heap *heap) {
-    destroy_header(static_cast<DirectHeap *>(heap));
-}
-std::size_t trim(Heap *heap) {
-    // An arena that is shared holds unused pages of others too.
-    const std::size_t bytes = std::min(heap->source.trim(), heap->account.peak() - heap->account.footprint());
-    heap->purged += bytes;
-    heap->account.settle(heap->source.pages(), 0);
-    return bytes;
+    const unsigned first = shared_arena();
+    void *memory = take_extent(sizeof(DirectHeap), alignof(DirectHeap), first);
+    return memory == nullptr ? nullptr : new (memory) DirectHeap(options, first);
 }
 
-void count(const Heap *heap, jemalloc_lua_stats *stats) {
-    stats->front = JEMALLOC_LUA_FRONT_DIRECT;
-    stats->footprint = heap->account.footprint_now(heap->source.pages());
+void destroy(Heap &base) {
+    DirectHeap &heap = heap_from(&base);
+    const unsigned first = heap.first_arena();
+    const std::size_t given = heap.bytes_on_first();
+    heap.~DirectHeap();
+    give_extent(&heap, sizeof(DirectHeap), alignof(DirectHeap));
+    if (given != 0) shared_given(first, 0, given);
 }
 
 }  // namespace
 
-const FrontEnd direct_front = {direct_alloc, direct_closing, create, destroy, trim, count};
+const Front direct_front{
+    .alloc = direct_alloc,
+    .create = create,
+    .destroy = destroy,
+    .trim = [](Heap &heap) { return heap_from(&heap).trim(); },
+    .count = [](const Heap &heap, jemalloc_lua_stats &stats) { direct(heap).count(stats); },
+    .requests = [](const Heap &heap) { return direct(heap).requests(); },
+    .goes_as_a_whole = [](const Heap &heap) { return direct(heap).goes_as_a_whole(); },
+    .limit_changed = [](Heap &heap) { heap_from(&heap).limit_changed(); },
+    .verify = nullptr,
+    .is_valid = [](const Heap &) { return true; },
+};
 
 }  // namespace jemalloc_lua

@@ -21,9 +21,9 @@
 #include "base/process.h"
 #include "base/text.h"
 #include "config/options.h"
+#include "luajit/collector.h"
 #include "observe/published_file.h"
 #include "observe/shared_memory.h"
-#include "state/watch.h"
 
 namespace jemalloc_lua::live_file {
 namespace {
@@ -39,12 +39,6 @@ Word used_records{0};                    // how many have been in use; header->r
 Word free_records{0};                    // number of the first free record, under a tag that counts changes
 Word next_state{0};                      // number of the last state
 std::atomic<Own> own_file{Own::made};
-
-char program[sizeof Header::program];
-// As the library is loaded: nginx, for one, writes its title over this name later.
-[[gnu::constructor]] void remember_program() {
-    std::snprintf(program, sizeof program, "%s", program_invocation_short_name);
-}
 
 Header *header() {
     return static_cast<Header *>(memory.base());
@@ -162,7 +156,7 @@ void fill_header() {
     now->max_records = max_records;
     now->process = static_cast<std::uint64_t>(getpid());
     now->started = process_start();
-    std::memcpy(now->program, program, sizeof program);
+    std::snprintf(now->program, sizeof now->program, "%s", program_name());
     std::snprintf(static_cast<char *>(memory.base()) + now->path, header_size - now->path, "%s", file.name());
 }
 
@@ -398,23 +392,14 @@ class Writing {
 using Image = std::array<std::uint64_t, stats_words>;
 
 Image image_of(const Heap &heap) {
-    Stats stats{};
-    stats.size = sizeof stats;
-    count_heap(&heap, &stats);
-    lua_State *L = heap.account.state();
-    stats.live = L == nullptr ? unknown : live_bytes(L);
+    Stats stats = heap.stats();
+    stats.live = heap.state.main == nullptr ? unknown : luajit::live_bytes(heap.state.main);
     return std::bit_cast<Image>(stats);
 }
 
-}  // namespace
-
-const char *program_name() {
-    return program;
-}
+void changed(Heap &heap);
 
 void begun(Heap &heap) {
-    static constinit Once<bool> started;
-    if (!started.get(start)) return;
     make_childs_file_if_due();
     ++header()->states_made;
     Record *record = take_record();
@@ -434,13 +419,14 @@ void begun(Heap &heap) {
         Writing::set(record->made_ns, now_ns(CLOCK_REALTIME));
     }
     heap.record = record;
-    heap.account.show_in_file(&heap);
+    changed(heap);
     copy(record);
 }
 
 void changed(Heap &heap) {
-    make_childs_file_if_due();
     auto *record = static_cast<Record *>(heap.record);
+    if (record == nullptr) return;
+    make_childs_file_if_due();
     const Image now = image_of(heap);
     {
         const Writing writing(record);
@@ -455,7 +441,6 @@ void changed(Heap &heap) {
 void ended(Heap &heap) {
     auto *record = static_cast<Record *>(heap.record);
     if (record == nullptr) return;
-    heap.account.show_in_file(nullptr);
     heap.record = nullptr;
     make_childs_file_if_due();
     const Image last = image_of(heap);
@@ -472,6 +457,18 @@ void ended(Heap &heap) {
     }
     copy(record);
     give_record(record);
+}
+
+}  // namespace
+
+void begin() {
+    static constinit Once<bool> begun_once;
+    begun_once.get([] {
+        static constinit Observer observer{begun, changed, ended};
+        if (!start()) return false;
+        add_observer(observer);
+        return true;
+    });
 }
 
 }  // namespace jemalloc_lua::live_file

@@ -66,15 +66,9 @@ struct alignas(64) Record {
 
 static_assert(Word::is_always_lock_free && sizeof(Stats) % sizeof(Word) == 0);
 
-// A heap gets a record, if JEMALLOC_LUA_CONF asks for the file and there is room. The first call makes the
-// file. If that fails, one line on stderr says why, and no heap ever gets a record.
-void begun(Heap &heap);
-// Statistics of a heap that has a record have changed.
-void changed(Heap &heap);
-// The heap's record is free again.
-void ended(Heap &heap);
-
-// The name that the process was started by.
-const char *program_name();
+// Has each heap get a record from now on, if JEMALLOC_LUA_CONF asks for the file and there is room. The first
+// call makes the file. If that fails, one line on stderr says why, and no heap ever gets a record. To be
+// called before each heap is made, by any thread.
+void begin();
 
 }  // namespace jemalloc_lua::live_file

@@ -6,14 +6,13 @@
 
 #include "base/process.h"
 #include "config/options.h"
+#include "heap/observer.h"
 #include "heap/stats.h"
 #include "jemalloc_lua.h"
 #include "system/flags.h"
 #include "system/provider.h"
 
 namespace jemalloc_lua {
-
-using Heap = jemalloc_lua_heap;
 
 // The heap of a state; null for a state that is not ours.
 Heap *heap_of(lua_State *L);

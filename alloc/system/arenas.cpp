@@ -5,14 +5,14 @@
 #include <algorithm>
 #include <array>
 #include <bitset>
-#include <cerrno>
 #include <cstddef>
 #include <mutex>
 
-#include "system/low_addresses.h"
-#include "system/jemalloc.h"
-#include "jemalloc_lua.h"
 #include "base/process.h"
+#include "jemalloc_lua.h"
+#include "system/jemalloc.h"
+#include "system/low_addresses.h"
+#include "system/mallctl.h"
 #include "system/provider.h"
 
 namespace jemalloc_lua {
@@ -39,67 +39,27 @@ struct Pool {
     unsigned shared_wanted = 0;  // one per CPU; 0: not counted yet
     unsigned shared_count = 0;   // made so far
     unsigned shared_next = 0;    // whose turn it is
-
-    // jemalloc forgets in the child of fork() which tcaches its arenas have, and to flush or destroy one from
-    // before then is to follow links that lead nowhere (arena_postfork_child() and tcache_arena_dissociate()
-    // in jemalloc 5.3). Those are left as they are.
-    std::uint32_t generation = 0;                            // forks behind this process
-    std::array<std::uint32_t, max_arenas> tcache_made_in{};  // the generation, by tcache
 };
 
 constinit Pool pool;
 
-constinit ForkHandler count_fork{nullptr, nullptr, [] { ++pool.generation; }};
-[[gnu::constructor]] void add_fork_handler() {
-    at_fork(&count_fork);
+// Starts jemalloc before any other constructor of the library runs. jemalloc registers its fork() handlers
+// when it starts, and handlers registered later run earlier before a fork: base/process.cpp registers the
+// library's own ones afterwards, so that its lock is taken first. nallocx() is cheap, which matters to
+// processes that never make a state. Its result is stored because compilers drop a pure call whose result is
+// unused.
+[[gnu::constructor(101)]] void start_jemalloc() {
+    [[maybe_unused]] volatile const std::size_t needed = je::nallocx(1, 0);
 }
 
-// A name of jemalloc's with an arena's index in it ("arena.<i>.x"), resolved once; each call costs no text.
-class ArenaName {
-  public:
-    explicit constexpr ArenaName(const char *name, std::size_t index_at = 1)
-        : name_(name), index_at_(index_at) {}
-
-    int trigger(unsigned index) { return call(index, nullptr, nullptr, nullptr, 0); }
-
-    int write(unsigned index, ssize_t value) { return call(index, nullptr, nullptr, &value, sizeof value); }
-
-    template <class T>
-    int read(unsigned index, T *value) {
-        std::size_t size = sizeof *value;
-        return call(index, value, &size, nullptr, 0);
-    }
-
-  private:
-    struct Mib {
-        std::array<std::size_t, 4> numbers{};
-        std::size_t length = 4;  // 0: jemalloc has no such name
-    };
-
-    int call(unsigned index, void *old, std::size_t *old_size, void *now, std::size_t now_size) {
-        Mib mib = resolved_.get([this] {
-            Mib found;
-            if (je::mallctlnametomib(name_, found.numbers.data(), &found.length) != 0) found.length = 0;
-            return found;
-        });
-        if (mib.length == 0) return ENOENT;
-        mib.numbers[index_at_] = index;
-        return je::mallctlbymib(mib.numbers.data(), mib.length, old, old_size, now, now_size);
-    }
-
-    const char *name_;
-    std::size_t index_at_;
-    Once<Mib> resolved_;
-};
-
-constinit ArenaName dirty_decay_ms("arena.0.dirty_decay_ms");
-constinit ArenaName muzzy_decay_ms("arena.0.muzzy_decay_ms");
-constinit ArenaName extent_hooks("arena.0.extent_hooks");
-constinit ArenaName purge("arena.0.purge");
-constinit ArenaName reset("arena.0.reset");
-constinit ArenaName dirty_pages("stats.arenas.0.pdirty", 2);
-constinit ArenaName muzzy_pages("stats.arenas.0.pmuzzy", 2);
-constinit ArenaName active_pages("experimental.arenas.0.pactivep", 2);
+constinit je::ArenaName dirty_decay_ms("arena.0.dirty_decay_ms");
+constinit je::ArenaName muzzy_decay_ms("arena.0.muzzy_decay_ms");
+constinit je::ArenaName extent_hooks("arena.0.extent_hooks");
+constinit je::ArenaName purge("arena.0.purge");
+constinit je::ArenaName reset("arena.0.reset");
+constinit je::ArenaName dirty_pages("stats.arenas.0.pdirty", 2);
+constinit je::ArenaName muzzy_pages("stats.arenas.0.pmuzzy", 2);
+constinit je::ArenaName active_pages("experimental.arenas.0.pactivep", 2);
 
 Shared *find_shared(unsigned index) {
     for (unsigned i = 0; i < pool.shared_count; ++i) {
@@ -132,18 +92,6 @@ void set_decay(unsigned index, std::intptr_t dirty_ms, std::intptr_t muzzy_ms) {
 // it.
 bool is_private() {
     return je::prefix[0] != '\0';
-}
-
-// All arenas' statistics, as they are now.
-void refresh_statistics() {
-    std::uint64_t epoch = 1;
-    je::mallctl("epoch", nullptr, nullptr, &epoch, sizeof epoch);
-}
-
-// Whether jemalloc still knows a tcache: it was made since the last fork.
-bool is_known(unsigned tcache) {
-    const std::lock_guard guard(process_lock);
-    return pool.tcache_made_in[tcache] == pool.generation;
 }
 
 }  // namespace
@@ -240,12 +188,20 @@ unsigned thread_arena() {
     return je::read<unsigned>("thread.arena");
 }
 
+void *take_extent(std::size_t size, std::size_t alignment, unsigned index) {
+    return je::mallocx(size, je::align_flag(alignment) | je::no_tcache_flag | je::arena_flag(index));
+}
+
+void give_extent(void *memory, std::size_t size, std::size_t alignment) {
+    je::sdallocx(memory, size, je::align_flag(alignment) | je::no_tcache_flag);
+}
+
 void purge_arena(unsigned index) {
     purge.trigger(index);
 }
 
 std::size_t unused_bytes(unsigned index) {
-    refresh_statistics();
+    je::refresh_statistics();
     std::size_t pages[2] = {};
     dirty_pages.read(index, &pages[0]);
     muzzy_pages.read(index, &pages[1]);
@@ -257,28 +213,11 @@ std::size_t active_bytes(unsigned index) {
     // once.
     const std::size_t *pages = nullptr;
     if (active_pages.read(index, &pages) != 0) {
-        refresh_statistics();
+        je::refresh_statistics();
         if (active_pages.read(index, &pages) != 0) return 0;
     }
     static constinit Once<std::size_t> page;
     return *pages * page.get([] { return je::read<std::size_t>("arenas.page"); });
-}
-
-std::optional<unsigned> create_tcache() {
-    unsigned id = 0;
-    std::size_t size = sizeof id;
-    if (je::mallctl("tcache.create", &id, &size, nullptr, 0) != 0) return {};
-    const std::lock_guard guard(process_lock);
-    pool.tcache_made_in[id] = pool.generation;
-    return id;
-}
-
-void destroy_tcache(unsigned id) {
-    if (is_known(id)) je::mallctl("tcache.destroy", nullptr, nullptr, &id, sizeof id);
-}
-
-void flush_tcache(unsigned id) {
-    if (is_known(id)) je::mallctl("tcache.flush", nullptr, nullptr, &id, sizeof id);
 }
 
 }  // namespace jemalloc_lua

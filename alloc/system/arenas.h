@@ -1,10 +1,10 @@
-// Where heaps get their arenas and explicit tcaches from.
+// Where heaps get their arenas from.
 //
-// jemalloc has some 4,090 arenas and as many explicit tcaches, never frees an arena, and needs 100 us to
-// make one. So arenas that were a heap's own are emptied (arena.<i>.reset) and kept for the next heap, and a
-// small set of shared arenas, one per CPU, serves those that have none; the first of them is jemalloc's arena
-// 0 where this jemalloc is no one else's, so that a process with one small state makes none. Nothing here
-// ever fails for want of an arena: own_arena() says no, and the caller stays on a shared one.
+// jemalloc has some 4,090 arenas, never frees one, and needs 100 us to make one. So arenas that were a heap's
+// own are emptied (arena.<i>.reset) and kept for the next heap, and a small set of shared arenas, one per
+// CPU, serves those that have none; the first of them is jemalloc's arena 0 where this jemalloc is no one
+// else's, so that a process with one small state makes none. Nothing here ever fails for want of an arena:
+// own_arena() says no, and the caller stays on a shared one.
 //
 // Any thread may call any of these, under the process's lock.
 #pragma once
@@ -43,6 +43,11 @@ bool has_shared_arenas();
 // The index of the arena that jemalloc gives the calling thread.
 unsigned thread_arena();
 
+// Memory of `size` bytes from an arena, for what heaps themselves lie in; null: out of memory. No tcache is
+// used. Given back with the same size and alignment.
+void *take_extent(std::size_t size, std::size_t alignment, unsigned index);
+void give_extent(void *memory, std::size_t size, std::size_t alignment);
+
 // Returns all unused pages of an arena to the system.
 void purge_arena(unsigned index);
 
@@ -52,9 +57,5 @@ std::size_t unused_bytes(unsigned index);
 
 // Bytes of pages that an arena has given out; 0 where jemalloc does not tell. Cheap, but for the first time.
 std::size_t active_bytes(unsigned index);
-
-std::optional<unsigned> create_tcache();
-void destroy_tcache(unsigned id);
-void flush_tcache(unsigned id);
 
 }  // namespace jemalloc_lua

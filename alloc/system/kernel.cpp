@@ -1,6 +1,8 @@
 #include "system/kernel.h"
 
+#include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,7 +12,6 @@
 #include <cstdint>
 #include <cstring>
 
-#include "system/jemalloc.h"
 #include "base/process.h"
 
 #ifndef MREMAP_DONTUNMAP
@@ -128,38 +129,24 @@ bool has_memory(void *ptr, std::size_t bytes) {
     return true;
 }
 
+void want_huge_pages(void *ptr, std::size_t bytes) {
+    advise(ptr, bytes, MADV_HUGEPAGE);
+}
+
 void refuse_huge_pages(void *ptr, std::size_t bytes) {
     advise(ptr, bytes, MADV_NOHUGEPAGE);
 }
 
-// The entry of the list with this pointer, or null.
-void **HugePages::find(const void *ptr) {
-    auto *entry = std::find(regions_.begin(), regions_.end(), ptr);
-    return entry != regions_.end() ? entry : nullptr;
-}
-
-void HugePages::add(void *ptr, std::size_t bytes) {
-    void **entry = find(nullptr);
-    if (entry == nullptr) return;
-    *entry = ptr;
-    advise(ptr, bytes, MADV_HUGEPAGE);
-}
-
-void HugePages::add_again(void *ptr, std::size_t bytes) {
-    if (bytes >= huge_page && find(ptr) != nullptr) advise(ptr, bytes, MADV_HUGEPAGE);
-}
-
-void HugePages::withdraw(void *ptr, std::size_t bytes, std::size_t left) {
-    void **entry = bytes >= huge_page ? find(ptr) : nullptr;
-    if (entry == nullptr) return;
-    left = left / huge_page * huge_page;
-    if (left < bytes) advise(static_cast<char *>(ptr) + left, bytes - left, MADV_NOHUGEPAGE);
-    if (left == 0) *entry = nullptr;
-}
-
-void HugePages::withdraw_all() {
-    for (void *ptr : regions_) {
-        if (ptr != nullptr) withdraw(ptr, je::sallocx(ptr, 0));
+void random_words(std::uintptr_t *words, std::size_t count) {
+    const KeepErrno keep;
+    const std::size_t bytes = count * sizeof *words;
+    if (getrandom(words, bytes, GRND_NONBLOCK) == static_cast<ssize_t>(bytes)) return;
+    // Early in the life of a machine. The kernel gives each process 16 random bytes.
+    std::uint64_t seed[2];
+    std::memcpy(seed, reinterpret_cast<const void *>(getauxval(AT_RANDOM)), sizeof seed);
+    for (std::size_t i = 0; i < count; ++i) {
+        seed[0] = (seed[0] + reinterpret_cast<std::uintptr_t>(words)) * (seed[1] | 1);
+        words[i] = seed[0] ^ (seed[0] >> 32);
     }
 }
 

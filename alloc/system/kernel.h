@@ -2,8 +2,8 @@
 // ones.
 #pragma once
 
-#include <array>
 #include <cstddef>
+#include <cstdint>
 
 namespace jemalloc_lua {
 
@@ -33,28 +33,12 @@ void populate_new(void *ptr, std::size_t bytes);
 // Whether all pages of a range, which starts and ends with one, have memory.
 bool has_memory(void *ptr, std::size_t bytes);
 
-// Has a region use small pages.
+// Advises the kernel to use huge pages in a range, or small ones. Nothing where the range is smaller than
+// one.
+void want_huge_pages(void *ptr, std::size_t bytes);
 void refuse_huge_pages(void *ptr, std::size_t bytes);
 
-// Regions that are to have huge pages, 16 at most.
-//
-// What a mapping was advised stays with it, and jemalloc hands its memory out again, perhaps for slabs: a
-// page of one slab would be a huge one. So the advice is withdrawn before a region goes back, for which those
-// that have it are listed. When the list is full, a region has small pages.
-class HugePages {
-  public:
-    void add(void *ptr, std::size_t bytes);
-    // A region that may be listed has another mapping, or is longer.
-    void add_again(void *ptr, std::size_t bytes);
-    // A region that may be listed goes back to jemalloc, but for the first `left` of its bytes.
-    void withdraw(void *ptr, std::size_t bytes, std::size_t left = 0);
-    // The same for all that are listed.
-    void withdraw_all();
-
-  private:
-    void **find(const void *ptr);
-
-    std::array<void *, 16> regions_{};
-};
+// Random words, from the kernel.
+void random_words(std::uintptr_t *words, std::size_t count);
 
 }  // namespace jemalloc_lua

@@ -5,13 +5,14 @@
 #include <atomic>
 #include <cstddef>
 
-#include "config/options.h"
 #include "base/process.h"
+#include "config/options.h"
+#include "luajit/layout.h"
 
 namespace jemalloc_lua {
 namespace {
 
-std::uintptr_t address_end = luajit_address_end;
+std::uintptr_t address_end = luajit::address_end;
 
 // Programs that are linked to fixed addresses lie below.
 constexpr std::uintptr_t address_start = std::uintptr_t{1} << 32;

@@ -17,9 +17,6 @@
 
 namespace jemalloc_lua {
 
-// The end of what LuaJIT can point to.
-inline constexpr std::uintptr_t luajit_address_end = std::uintptr_t{1} << 47;
-
 // The hooks for an arena of ours; null where the guard is not needed. Decided once in a process.
 extent_hooks_t *guard_hooks();
 

@@ -24,7 +24,7 @@
 #include <string_view>
 #include <vector>
 
-#include "state/watch.h"
+#include "state/inside.h"
 
 namespace jemalloc_lua {
 namespace {
@@ -194,42 +194,20 @@ class Guard {
     ~Guard() { unlock(); }
 };
 
-// Each front end, and a copy of it whose `destroy` the register hears of.
-struct Watched {
-    const FrontEnd *real;
-    FrontEnd watched;
-};
-
-Watched fronts[] = {{&slab_front, {}},        {&slab_scrub_front, {}},
-                    {&slab_harden_front, {}}, {&slab_harden_scrub_front, {}},
-                    {&direct_front, {}},      {&checked_front, {}}};
-
-void begun(Heap *heap) {
-    for (const Watched &front : fronts) {
-        if (front.real == heap->front) heap->front = &front.watched;
-    }
+void begun(Heap &heap) {
     const Guard guard;
-    states->open.push_back({heap, ++states->made});
+    states->open.push_back({&heap, ++states->made});
 }
 
-void forget(const Heap *heap) {
+void ended(Heap &heap) {
     const Guard guard;
     const auto found = std::find_if(states->open.rbegin(), states->open.rend(),
-                                    [&](const OpenState &state) { return state.heap == heap; });
+                                    [&](const OpenState &state) { return state.heap == &heap; });
     if (found == states->open.rend()) return;
     ClosedState &place = states->closed[states->ended++ % closed_kept];
     place.number = found->number;
-    place.last = {};
-    count_heap(heap, &place.last);
+    count_heap(&heap, &place.last);
     states->open.erase(std::next(found).base());
-}
-
-// The end of a heap whose state is closed.
-void destroy(Heap *heap) {
-    forget(heap);
-    for (const Watched &front : fronts) {
-        if (heap->front == &front.watched) return front.real->destroy(heap);
-    }
 }
 
 void on_signal(int) {
@@ -260,11 +238,8 @@ bool start() {
                                              states->lock.unlock();
                                          }};
     at_fork(&handler);
-    for (Watched &front : fronts) {
-        front.watched = *front.real;
-        front.watched.destroy = destroy;
-    }
-    heap_begun = begun;
+    static constinit Observer observer{begun, nullptr, ended};
+    add_observer(observer);
     if (settings.stats_signal != 0) take_signal(settings.stats_signal);
     return true;
 }

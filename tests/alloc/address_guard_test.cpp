@@ -2,6 +2,7 @@
 // LuaJIT's on an AArch64 with 48 bits of address space, where these tests run with the true bound as well
 // (tools/test-arm64).
 
+#include "luajit/layout.h"
 #include "system/low_addresses.h"
 
 #include <sys/mman.h>
@@ -13,8 +14,8 @@
 #include <cstring>
 #include <string>
 
-#include "system/arenas.h"
 #include "support.h"
+#include "system/arenas.h"
 
 namespace {
 
@@ -159,7 +160,7 @@ TEST_F(AddressGuardDeathTest, HasNoEffectWhereItIsOff) {
         {
             const lua_State *L = make("address_guard:false", low_end, "");
             // Where the kernel goes above 2^47, LuaJIT gets no state; elsewhere it gets one above the bound.
-            const bool right = kernel_gives_above(jemalloc_lua::luajit_address_end)
+            const bool right = kernel_gives_above(jemalloc_lua::luajit::address_end)
                                    ? L == nullptr && errno == ENOMEM
                                    : L != nullptr && !is_below(L, 1);
             _exit(right ? 0 : 1);
@@ -168,11 +169,11 @@ TEST_F(AddressGuardDeathTest, HasNoEffectWhereItIsOff) {
 }
 
 TEST_F(AddressGuardDeathTest, LetsStatesBeMadeWhereTheKernelGoesTooHigh) {
-    if (!kernel_gives_above(jemalloc_lua::luajit_address_end)) GTEST_SKIP() << "it does not here";
+    if (!kernel_gives_above(jemalloc_lua::luajit::address_end)) GTEST_SKIP() << "it does not here";
     EXPECT_EXIT(
         {
-            lua_State *L = make("", jemalloc_lua::luajit_address_end, "");
-            const bool right = is_below(L, 1, jemalloc_lua::luajit_address_end) && test::open_libraries(L);
+            lua_State *L = make("", jemalloc_lua::luajit::address_end, "");
+            const bool right = is_below(L, 1, jemalloc_lua::luajit::address_end) && test::open_libraries(L);
             jemalloc_lua_close(L);
             _exit(right ? 0 : 1);
         },
@@ -212,7 +213,7 @@ TEST_F(AddressGuardDeathTest, RefusesABlockWhereThereIsNoLowAddressLeft) {
 // ---- What it is for
 
 void *too_high(void *, void *, std::size_t, std::size_t) {
-    return reinterpret_cast<void *>(jemalloc_lua::luajit_address_end);
+    return reinterpret_cast<void *>(jemalloc_lua::luajit::address_end);
 }
 
 TEST(LuaJit, RefusesAStateBlockAbove47Bits) {

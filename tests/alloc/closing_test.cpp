@@ -13,8 +13,8 @@
 #include <string>
 #include <vector>
 
-#include "support.h"
 #include "luajit/sweep_cut.h"
+#include "support.h"
 
 namespace {
 
@@ -227,7 +227,7 @@ TEST_P(Closing, CallsNoHandlerOfTheCompiler) {
 // ---- The cut itself, seen by an allocator that counts
 
 struct Counter {
-    jemalloc_lua::SweepCut cut;
+    jemalloc_lua::luajit::SweepCut cut;
     void *state_block = nullptr;
     std::size_t state_size = 0;
     std::size_t frees = 0;
@@ -237,7 +237,7 @@ struct Counter {
         auto *self = static_cast<Counter *>(ud);
         if (new_size == 0) {
             ++self->frees;
-            if (self->cut.is_mark(ptr)) self->cut.cut();
+            if (self->cut.is_sentinel(ptr)) self->cut.cut();
             return nullptr;  // `left` has it
         }
         void *block = std::malloc(new_size);

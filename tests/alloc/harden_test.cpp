@@ -7,13 +7,14 @@
 #include <string>
 #include <vector>
 
-#include "blocks/slab_harden.h"
+#include "blocks/hardened.h"
+#include "heap/slab_heap.h"
 #include "support.h"
 
 namespace {
 
+using jemalloc_lua::Hardened;
 using jemalloc_lua::Slab;
-using jemalloc_lua::SlabHeap;
 using jemalloc_lua::SlabState;
 using test::K;
 using test::M;
@@ -32,7 +33,7 @@ class HardenDeathTest : public testing::TestWithParam<std::string> {
         unsigned char *ptr = nullptr;
         do {
             ptr = static_cast<unsigned char *>(alloc_(ud_, nullptr, 0, size));
-        } while (left_nursery_ && heap()->in_nursery(ptr));
+        } while (left_nursery_ && in_nursery(ptr));
         return ptr;
     }
     void drop(void *ptr, std::size_t size) { alloc_(ud_, ptr, size, 0); }
@@ -40,8 +41,17 @@ class HardenDeathTest : public testing::TestWithParam<std::string> {
     // From here on blocks come from slabs and from jemalloc.
     void leave_nursery() { left_nursery_ = true; }
 
-    SlabHeap *heap() { return static_cast<SlabHeap *>(static_cast<jemalloc_lua_heap *>(ud_)); }
-    Slab *slab_of(const void *ptr) { return jemalloc_lua::slab_of<true>(heap(), ptr); }
+    static constexpr std::size_t slab_size = 32 * K;
+
+    jemalloc_lua::SlabHeap<Hardened> &heap() {
+        return static_cast<jemalloc_lua::SlabHeap<Hardened> &>(*static_cast<jemalloc_lua_heap *>(ud_));
+    }
+    Slab *slab_of(const void *ptr) { return jemalloc_lua::slab_of<Hardened>(ptr, ~(slab_size - 1)); }
+    // The heap lies in the first piece of its nursery.
+    bool in_nursery(const void *ptr) const {
+        const auto start = reinterpret_cast<std::uintptr_t>(ud_) & ~(slab_size - 1);
+        return reinterpret_cast<std::uintptr_t>(ptr) - start < 128 * K;
+    }
 
     static std::string text_of(const void *ptr) {
         char text[32];
@@ -67,7 +77,7 @@ TEST_P(HardenDeathTest, FindsADoubleFree) {
     for (int round = 0; round < 2; ++round) {
         for (const auto &[size, bytes] : {std::pair{1, 16}, {100, 112}, {1000, 1024}, {3000, 3072}}) {
             unsigned char *ptr = get(static_cast<std::size_t>(size));
-            ASSERT_EQ(round == 0, heap()->in_nursery(ptr));
+            ASSERT_EQ(round == 0, in_nursery(ptr));
             drop(ptr, static_cast<std::size_t>(size));
             const std::string found = report(ptr, "of class " + std::to_string(bytes) + ": double free");
             EXPECT_DEATH(drop(ptr, static_cast<std::size_t>(size)), found);
@@ -131,7 +141,7 @@ TEST_P(HardenDeathTest, FindsAPointerThatIsNoBlockOfTheHeap) {
         refused(mine + 16);
         refused(mine + 1);
         refused(large + 4096);
-        refused(heap());
+        refused(ud_);
         refused(second_alloc(second_ud, nullptr, 0, size));
     }
 }
@@ -192,7 +202,7 @@ TEST_P(HardenDeathTest, FindsWhatRanOverTheHeaderOfASlab) {
         Slab *slab = slab_of(ptr);
         ASSERT_EQ(round == 0, slab->state == SlabState::nursery);
         auto *header = reinterpret_cast<unsigned char *>(slab);
-        const std::size_t rear = sizeof(Slab) + heap()->slab_size() / 16;
+        const std::size_t rear = sizeof(Slab) + slab_size / 16;
         for (const std::ptrdiff_t at :
              {std::ptrdiff_t{-64}, std::ptrdiff_t{-1}, std::ptrdiff_t(rear), std::ptrdiff_t(rear + 63)}) {
             const std::string found = report(slab, "is the header of a slab, and something ran into it");
@@ -225,15 +235,15 @@ TEST_P(HardenDeathTest, KeepsBlocksAwayFromHeaders) {
         const unsigned char *ptr = get(48);
         const auto *header = reinterpret_cast<unsigned char *>(slab_of(ptr));
         const std::ptrdiff_t from = ptr - header;
-        EXPECT_TRUE(from + 48 <= -64 || from >= std::ptrdiff_t(sizeof(Slab) + heap()->slab_size() / 16 + 64));
+        EXPECT_TRUE(from + 48 <= -64 || from >= std::ptrdiff_t(sizeof(Slab) + slab_size / 16 + 64));
     }
 }
 
 TEST_P(HardenDeathTest, FindsAWriteToItsListOfBlocks) {
-    auto &registry = jemalloc_lua::hard(heap())->registry;
-    auto *start = reinterpret_cast<unsigned char *>(registry.entries());
-    for (const std::ptrdiff_t at :
-         {std::ptrdiff_t{-1}, std::ptrdiff_t(registry.capacity() * sizeof(*registry.entries()))}) {
+    get(100000);  // now there is one
+    const jemalloc_lua::ExtentMap &map = heap().pages().map();
+    auto *start = static_cast<unsigned char *>(const_cast<void *>(map.memory()));
+    for (const std::ptrdiff_t at : {std::ptrdiff_t{63}, std::ptrdiff_t(64 + map.capacity() * 16)}) {
         EXPECT_DEATH(
             {
                 start[at] ^= 1;

@@ -4,9 +4,9 @@
 #include <set>
 #include <string>
 
+#include "support.h"
 #include "system/arenas.h"
 #include "system/jemalloc.h"
-#include "support.h"
 
 namespace {
 

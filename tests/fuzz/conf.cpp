@@ -10,12 +10,19 @@
 #include <memory>
 #include <string>
 
-#include "must.h"
 #include "config/options.h"
+#include "must.h"
 
 namespace {
 
 using jemalloc_lua::Options;
+
+// For showing that the target finds a fault: a byte that is written past the caller's buffer.
+#ifdef JEMALLOC_LUA_SEEDED_FAULT
+constexpr std::size_t beyond = 1;
+#else
+constexpr std::size_t beyond = 0;
+#endif
 
 void parse(const std::string &conf, FuzzedDataProvider &in) {
     // The caller's memory ends where it says: AddressSanitizer sees a byte beyond. Its struct may be of an
@@ -45,7 +52,7 @@ void parse(const std::string &conf, FuzzedDataProvider &in) {
         const std::size_t len = in.ConsumeIntegralInRange<std::size_t>(0, 400);
         const std::unique_ptr<char[]> shown(new char[len]);
         const auto whole =
-            static_cast<std::size_t>(jemalloc_lua_options_format(options, all, shown.get(), len));
+            static_cast<std::size_t>(jemalloc_lua_options_format(options, all, shown.get(), len + beyond));
         must(len == 0 || std::strlen(shown.get()) == std::min(whole, len - 1));
         if (len <= whole) continue;
         Options again;

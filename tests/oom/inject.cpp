@@ -11,6 +11,7 @@
 
 #include "heap/heap.h"
 #include "lua.hpp"
+#include "system/jemalloc.h"
 
 extern "C" lua_State *__real_lua_newstate(lua_Alloc f, void *ud);
 
@@ -75,7 +76,7 @@ void *given_to(void *ud, void *ptr, std::size_t old_size, std::size_t new_size, 
     const bool meant = armed.size == 0 || (ptr == nullptr && new_size == armed.size);
     if (asks && meant && refuses(Point::request)) {
         // As a heap that refuses knows that it did.
-        if (ud != nullptr) static_cast<jemalloc_lua_heap *>(ud)->account.count_refusal();
+        if (ud != nullptr) static_cast<jemalloc_lua_heap *>(ud)->budget().refuse();
         return nullptr;
     }
     return state_alloc(ud, ptr, old_size, new_size);

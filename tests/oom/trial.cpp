@@ -5,9 +5,9 @@
 #include <fstream>
 #include <sstream>
 
-#include "system/jemalloc.h"
 #include "jemalloc_lua.h"
 #include "lua.hpp"
+#include "system/jemalloc.h"
 
 namespace oom {
 namespace {

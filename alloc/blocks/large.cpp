@@ -1,0 +1,139 @@
+#include "blocks/large.h"
+
+#include "blocks/hardened.h"
+#include "blocks/plain.h"
+#include "policy/retention.h"
+
+namespace jemalloc_lua {
+
+// Bytes of a block's memory. After a refusal a block may be larger than Lua knows: it could not shrink.
+template <class Links>
+std::size_t LargeBlocks<Links>::bytes_of(const void *ptr, std::size_t size) const {
+    const bool may_be_larger = pages_.budget().has_refused() && !nursery_.contains(ptr);
+    return may_be_larger ? pages_.map().find(ptr)->bytes() : extent_size(size);
+}
+
+// ---- Kept blocks
+
+template <class Links>
+void *LargeBlocks<Links>::take_kept(std::size_t size) {
+    Block *&list = kept_[kept_class(size)];
+    Block *block = list;
+    if (block == nullptr) return nullptr;
+    list = links_.next(block);
+    const bool in_nursery = nursery_.contains(block);
+    links_.on_reuse(block, size, in_nursery);
+    if (!in_nursery) {
+        --kept_blocks_;
+        kept_bytes_ -= extent_size(size);
+    }
+    return block;
+}
+
+template <class Links>
+void LargeBlocks<Links>::keep(void *ptr, std::size_t bytes, bool in_nursery) {
+    if (!in_nursery) {
+        ++kept_blocks_;
+        kept_bytes_ += bytes;
+    }
+    links_.on_keep(ptr, in_nursery);
+    auto *block = static_cast<Block *>(ptr);
+    Block *&list = kept_[kept_class(bytes)];
+    links_.link(block, list);
+    list = block;
+}
+
+template <class Links>
+void LargeBlocks<Links>::release_kept() {
+    for (Block *&list : kept_) {
+        Block *of_nursery = nullptr;
+        while (Block *block = list) {
+            list = links_.next(block);
+            if (nursery_.contains(block)) {
+                links_.link(block, of_nursery);
+                of_nursery = block;
+                continue;
+            }
+            --kept_blocks_;
+            kept_bytes_ -= pages_.map().find(block)->bytes();
+            links_.verify_map();
+            pages_.give(block);
+        }
+        list = of_nursery;
+    }
+}
+
+// ---- Requests
+
+template <class Links>
+[[gnu::noinline]] void *LargeBlocks<Links>::alloc(std::size_t size) {
+    if (size > PTRDIFF_MAX) {
+        pages_.budget().refuse();
+        return nullptr;
+    }
+    ++requests_;
+    if (size <= max_kept) {
+        if (void *ptr = take_kept(size)) return ptr;
+        if (void *ptr = nursery_.take(extent_size(size))) {
+            links_.on_new_kept(ptr, size);
+            return ptr;
+        }
+    }
+    links_.verify_map();
+    return pages_.take_block(size);
+}
+
+template <class Links>
+[[gnu::noinline]] void LargeBlocks<Links>::free(void *ptr, std::size_t size) {
+    links_.verify_live(ptr, size);
+    const std::size_t bytes = bytes_of(ptr, size);
+    const bool in_nursery = nursery_.contains(ptr);
+    if (in_nursery) {
+        if (is_kept_size(bytes)) keep(ptr, bytes, true);
+        return;
+    }
+    if (is_kept_size(bytes) && policy::may_keep(kept_bytes_, bytes, pages_.budget().counts().own())) {
+        return keep(ptr, bytes, false);
+    }
+    links_.verify_map();
+    pages_.give(ptr);
+    pages_.after_free();
+}
+
+template <class Links>
+typename LargeBlocks<Links>::Resized LargeBlocks<Links>::resize(void *ptr, std::size_t old_size,
+                                                                std::size_t new_size) {
+    if (nursery_.contains(ptr)) {
+        const bool same = extent_size(old_size) == extent_size(new_size);
+        return {same ? Outcome::done : Outcome::elsewhere, ptr};
+    }
+    links_.verify_map();
+    switch (pages_.resize(ptr, new_size)) {
+        case Pages::InPlace::done:
+            return {Outcome::done, ptr};
+        case Pages::InPlace::refused:
+            return {Outcome::refused, nullptr};
+        case Pages::InPlace::impossible:
+            break;
+    }
+    const std::size_t old_bytes = pages_.map().find(ptr)->bytes();
+    if (!pages_.settings().is_huge(old_bytes) || extent_size(new_size) <= old_bytes) {
+        return {Outcome::elsewhere, ptr};
+    }
+    void *moved = pages_.move(ptr, old_size, new_size);
+    return {moved != nullptr ? Outcome::done : Outcome::refused, moved};
+}
+
+template <class Links>
+bool LargeBlocks<Links>::stay(void *ptr, std::size_t new_size) {
+    const bool in_nursery = nursery_.contains(ptr);
+    if (small_.serves(new_size) && !in_nursery) return false;
+    if (!pages_.budget().has_refused()) pages_.budget().refuse();
+    links_.on_shrink(ptr, new_size, !in_nursery);
+    return true;
+}
+
+template class LargeBlocks<Plain>;
+template class LargeBlocks<Hardened>;
+
+}  // namespace jemalloc_lua

@@ -1,0 +1,76 @@
+// Large blocks: extents of their own, with two things added.
+//
+// Up to max_kept, freed blocks are kept for the next request of their class: hash parts and arrays of growing
+// tables come and go, and jemalloc without a tcache takes 40 ns for each. What is kept is bounded by
+// policy/retention.h. Blocks of the nursery are always kept, since they are no extents.
+//
+// From huge_min up, a block grows by moving its pages rather than its contents (pages/growth.cpp), as a rule.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "blocks/nursery.h"
+#include "blocks/size_class.h"
+#include "blocks/small.h"
+#include "pages/pages.h"
+
+namespace jemalloc_lua {
+
+template <class Links>
+class LargeBlocks {
+  public:
+    struct Counts {
+        std::size_t blocks;  // extents with a block in use
+        std::size_t bytes;   // of those
+        std::uint64_t requests;
+    };
+
+    LargeBlocks(SmallBlocks<Links> &small, Pages &pages, Nursery<Links> &nursery)
+        : small_(small), links_(small.links()), pages_(pages), nursery_(nursery) {}
+    LargeBlocks(const LargeBlocks &) = delete;
+    LargeBlocks &operator=(const LargeBlocks &) = delete;
+
+    // `size` is above small_max. Null: refused, and counted.
+    void *alloc(std::size_t size);
+    void free(void *ptr, std::size_t size);
+
+    // In its place, or by moving its pages. `elsewhere`: the caller allocates, copies and frees.
+    enum class Outcome { done, refused, elsewhere };
+    struct Resized {
+        Outcome outcome;
+        void *ptr;
+    };
+    Resized resize(void *ptr, std::size_t old_size, std::size_t new_size);
+
+    // A block that could not move into a smaller one stays where it is. False: a block that is freed as a
+    // small one must lie in a slab or in the nursery, since the way of those does not look.
+    bool stay(void *ptr, std::size_t new_size);
+
+    // Gives all kept blocks that are extents to Pages.
+    void release_kept();
+    std::size_t kept_bytes() const { return kept_bytes_; }
+
+    Counts counts() const {
+        const Pages::Counts &all = pages_.counts();
+        return {all.blocks - kept_blocks_, all.block_bytes - kept_bytes_, requests_};
+    }
+
+  private:
+    bool is_kept_size(std::size_t bytes) const { return !small_.serves(bytes) && bytes <= max_kept; }
+    std::size_t bytes_of(const void *ptr, std::size_t size) const;
+    void *take_kept(std::size_t size);
+    void keep(void *ptr, std::size_t bytes, bool in_nursery);
+
+    std::array<Block *, kept_classes> kept_{};
+    std::size_t kept_blocks_ = 0;  // extents alone
+    std::size_t kept_bytes_ = 0;
+    std::uint64_t requests_ = 0;
+    SmallBlocks<Links> &small_;
+    Links &links_;
+    Pages &pages_;
+    Nursery<Links> &nursery_;
+};
+
+}  // namespace jemalloc_lua

@@ -1,0 +1,14 @@
+// scrub:true as an entry: what a block loses, all of it or its end, is zeroed before the front sees the
+// request. Two other places belong to it: a block whose contents move (the fronts), and extents that go back
+// at the heap's end (pages/pages.cpp).
+#pragma once
+
+#include <cstddef>
+
+#include "jemalloc_lua.h"
+
+namespace jemalloc_lua {
+
+void *scrubbing_entry(void *ud, void *ptr, std::size_t old_size, std::size_t new_size);
+
+}  // namespace jemalloc_lua
