@@ -28,7 +28,8 @@ void in_parent() {
     process_lock.unlock();
 }
 
-// A recursive lock is held by a thread's id, and the child's thread has another: it is made anew instead.
+// A recursive lock belongs to a thread id, and the child's thread has another id. So the child makes a new
+// lock.
 void in_child() {
     new (&process_lock) std::recursive_mutex;
     call_in_order_of_addition(handlers, &ForkHandler::in_child);

@@ -228,7 +228,8 @@ Block *SmallBlocks<Links>::take_freed_in_nursery(unsigned class_index) {
     return at_once ? found : take_ready(class_index);
 }
 
-// For want of a slab: a block that was spared, or null, and the refusal is counted.
+// When there is no slab: a block of the nursery that was left alone so far; or null, and the refusal is
+// counted.
 template <class Links>
 Block *SmallBlocks<Links>::take_spared(unsigned class_index) {
     if (!spares_nursery()) return nullptr;

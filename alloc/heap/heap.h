@@ -6,7 +6,8 @@
 // its owner says so.
 //
 // A heap has one allocator function at a time, its entry: the front's, or one that does something and calls
-// the one below. They stack in one fixed order, so who asks for none pays for none. `ud` is always the heap.
+// the one below. They stack in one fixed order. A heap without entries does not pay for them. `ud` is always
+// the heap.
 #pragma once
 
 #include <array>

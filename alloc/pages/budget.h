@@ -24,7 +24,7 @@ class Watcher {
 
 class Budget {
   public:
-    // In bytes; a limit of SIZE_MAX is none.
+    // In bytes; SIZE_MAX: no limit.
     struct Counts {
         std::size_t held = 0;     // the footprint
         std::size_t charged = 0;  // of it: held elsewhere

@@ -72,8 +72,8 @@ Pages::InPlace Pages::resize(void *block, std::size_t new_size) {
     return InPlace::done;
 }
 
-// Where the new extent has all its pages, from an extent before, contents are copied: pages that moved away
-// would have to be had anew, at the price of a fault each.
+// If the new extent already has its pages, from an earlier extent, contents are copied: each page that moved
+// away would cost a page fault when the system gives it again.
 void *Pages::move(void *block, std::size_t old_size, std::size_t new_size) {
     const std::size_t old_bytes = map_.find(block)->bytes();
     const std::size_t new_bytes = je::size_class(new_size);

@@ -1,8 +1,8 @@
 // The entry of a state that jemalloc_lua_close() closes.
 //
-// Frees are real until the finalizers have run: the heap works as ever for them. The sentinel of the sweep
-// cut (luajit/sweep_cut.h) tells when that is so. From then on nothing is freed block by block, since all
-// memory goes with the heap.
+// Frees are real until the finalizers have run, so finalizers have a heap that works. The sentinel of the
+// sweep cut (luajit/sweep_cut.h) tells when they have run. From then on no block is freed, because all memory
+// goes with the heap.
 #pragma once
 
 #include <cstddef>

@@ -1,10 +1,10 @@
 // Where heaps get their arenas from.
 //
-// jemalloc has some 4,090 arenas, never frees one, and needs 100 us to make one. So arenas that were a heap's
-// own are emptied (arena.<i>.reset) and kept for the next heap, and a small set of shared arenas, one per
-// CPU, serves those that have none; the first of them is jemalloc's arena 0 where this jemalloc is no one
-// else's, so that a process with one small state makes none. Nothing here ever fails for want of an arena:
-// own_arena() says no, and the caller stays on a shared one.
+// jemalloc has some 4,090 arenas, never frees one, and needs 100 us to make one. So an arena that a heap
+// owned is emptied (arena.<i>.reset) and kept for the next heap. Heaps without an arena of their own share a
+// small set, one for each CPU. The first of these is jemalloc's arena 0, if nobody else uses this jemalloc,
+// so that a process with one small state makes no arena. If no arena is left, own_arena() says so, and the
+// heap stays on a shared one.
 //
 // Any thread may call any of these, under the process's lock.
 #pragma once
@@ -30,8 +30,8 @@ std::optional<unsigned> own_arena(std::intptr_t dirty_decay_ms, std::intptr_t mu
 // Takes an own arena back. Everything still allocated from it is gone; no tcache may hold any of it.
 void recycle_arena(unsigned index);
 
-// Whether a heap may be given this arena by its index: jemalloc has it, and it is none that heaps own in
-// turn, each of which empties it at its end.
+// Whether a heap may get this arena by its index: jemalloc has it, and it is not one of those that heaps own
+// in turn, each of which empties it at its end.
 bool arena_is_open(unsigned index);
 
 // Whether addresses of the arena are low enough for LuaJIT wherever the kernel puts things: address_guard.h.

@@ -3,8 +3,8 @@
 // half. The guard is a set of jemalloc's extent hooks for the arenas of this library under which none of
 // their memory lies that high.
 //
-// Only the hook that maps new memory is another than jemalloc's own; what decides how an arena grows, what it
-// retains and when pages go back stands above the hooks and is as ever (extent.c in jemalloc 5.3).
+// Only the hook that maps new memory differs from jemalloc's own. jemalloc decides above the hooks how an
+// arena grows, what it retains and when pages are purged (extent.c in jemalloc 5.3), so that stays the same.
 //
 // On x86-64 nobody needs it: without a hint above 2^47, mmap() returns no address above 2^47, five levels of
 // page tables or not (Documentation/arch/x86/x86_64/5level-paging.rst in Linux). So the guard is off there
