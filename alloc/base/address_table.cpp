@@ -3,7 +3,7 @@
 namespace jemalloc_lua {
 
 void AddressTable::move_to(Entry *array, std::size_t capacity) {
-    const Entry *old = entries_;
+    const Entry *old = entries_;  // of no capacity at first
     const std::size_t old_capacity = this->capacity();
     entries_ = array;
     mask_ = capacity - 1;

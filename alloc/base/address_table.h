@@ -26,12 +26,13 @@ class AddressTable {
         return const_cast<Entry *>(static_cast<const AddressTable *>(this)->find(key));
     }
 
-    // Before the first move_to() the table has no entry, and only these may be called.
-    std::size_t capacity() const { return entries_ == nullptr ? 0 : mask_ + 1; }
+    // 0 before the first move_to().
+    std::size_t capacity() const { return entries_ == &no_entry ? 0 : mask_ + 1; }
     std::size_t count() const { return count_; }
     bool is_full() const { return count_ >= capacity() / 2; }
-    Entry *entries() { return entries_; }
-    const Entry *entries() const { return entries_; }
+    // Null before the first move_to().
+    Entry *entries() { return entries_ == &no_entry ? nullptr : entries_; }
+    const Entry *entries() const { return const_cast<AddressTable *>(this)->entries(); }
 
     // Moves all entries into a zeroed array; `capacity` is a power of two.
     void move_to(Entry *array, std::size_t capacity);
@@ -44,7 +45,10 @@ class AddressTable {
         return static_cast<std::size_t>((key >> 4) * 0x9E3779B97F4A7C15u >> 32) & mask_;
     }
 
-    Entry *entries_ = nullptr;
+    // An array of one empty entry, never written, so that find() need not ask whether there is a table.
+    static inline Entry no_entry{};
+
+    Entry *entries_ = &no_entry;
     std::size_t mask_ = 0;
     std::size_t count_ = 0;
 };

@@ -30,7 +30,8 @@ class Extent {
     static Extent &of(AddressTable::Entry &entry) { return reinterpret_cast<Extent &>(entry.value); }
 
     std::size_t bytes() const { return word_ & (slab - 1); }
-    bool is(Flag flag) const { return (word_ & flag) != 0; }
+    // With several flags: whether any of them is set.
+    bool is(std::uint64_t flags) const { return (word_ & flags) != 0; }
     void set(Flag flag) { word_ |= flag; }
     void clear(Flag flag) { word_ &= ~std::uint64_t{flag}; }
     void set_bytes(std::size_t bytes) { word_ = bytes | (word_ & ~std::uint64_t{slab - 1}); }
@@ -50,7 +51,6 @@ class ExtentMap {
 
     // The extent that begins at an address; null: none of this heap does.
     Extent *find(const void *start) {
-        if (table_.count() == 0) return nullptr;
         AddressTable::Entry *entry = table_.find(reinterpret_cast<std::uintptr_t>(start));
         return entry == nullptr ? nullptr : &Extent::of(*entry);
     }
