@@ -1,5 +1,5 @@
-// A hash table of addresses, each with one word: open addressing, at most half full. Its memory is the
-// owner's concern: the owner gives a zeroed array and takes the old one back.
+// A hash table of addresses, each with one word: open addressing, never full. Its memory is the owner's
+// concern: the owner decides when the table grows, gives a zeroed array, and takes the old one back.
 #pragma once
 
 #include <cstddef>
@@ -29,6 +29,7 @@ class AddressTable {
     // 0 before the first move_to().
     std::size_t capacity() const { return entries_ == &no_entry ? 0 : mask_ + 1; }
     std::size_t count() const { return count_; }
+    // Half full: time to grow, where memory allows.
     bool is_full() const { return count_ >= capacity() / 2; }
     // Null before the first move_to().
     Entry *entries() { return entries_ == &no_entry ? nullptr : entries_; }

@@ -45,7 +45,7 @@ class Plain {
     // The slab of a small block that is freed.
     Slab *disown(const void *ptr, std::size_t) const { return slab_of<Plain>(ptr, mask_); }
 
-    // ---- Verified and marked in a hardened heap alone
+    // ---- Verified and tagged in a hardened heap alone
 
     static Slab *verify(Slab *slab) { return slab; }
     static void verify_map() {}

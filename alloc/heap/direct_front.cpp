@@ -1,4 +1,4 @@
-// The direct front: every block is a jemalloc region of its own.
+// The direct front: every block is a jemalloc allocation of its own.
 //
 // There is nothing between Lua and jemalloc but the count of bytes. jemalloc's size classes are computed
 // inline, so that a block that stays within its class is not even passed on, and every free is a sized one.
@@ -15,7 +15,7 @@
 namespace jemalloc_lua {
 namespace {
 
-// jemalloc's regions of at least this size are extents, which can grow and shrink in place.
+// jemalloc's allocations of at least this size are extents, which can grow and shrink in place.
 constexpr std::size_t min_extent = std::size_t{16} << 10;
 
 // Requests are rounded up to 16 bytes, so that blocks of 8 are aligned as all others.
@@ -36,7 +36,7 @@ class DirectHeap final : public Heap {
     }
 
     std::size_t trim() {
-        // An arena that is shared holds unused pages of others too.
+        // An arena that is shared has dirty pages of other heaps too.
         const Budget::Counts &counts = budget_.counts();
         const std::size_t most = std::max(counts.peak, counts.held) - counts.held;
         const std::size_t bytes = std::min(arena_.trim(), most);
@@ -71,7 +71,7 @@ class DirectHeap final : public Heap {
         return budget_.take(bytes);
     }
 
-    // Unused pages go to the system first: the pages of the heap are then those that its blocks are in. In an
+    // Dirty pages go to the system first: the pages of the heap are then those that its blocks are in. In an
     // arena that others share nobody can tell whose pages are whose, and to purge it at every turn would be
     // at the others' cost.
     [[gnu::noinline]] void settle(std::size_t bytes) {

@@ -18,12 +18,12 @@ struct Front {
     Heap *(*create)(const Options &);  // null: out of memory
     // Releases the heap and all in it, the heap itself included.
     void (*destroy)(Heap &);
-    // Gives unused memory back to the system; the bytes.
+    // Releases idle memory and purges; returns the bytes.
     std::size_t (*trim)(Heap &);
     // Fills in the statistics that only the front knows.
     void (*count)(const Heap &, jemalloc_lua_stats &);
     std::uint64_t (*requests)(const Heap &);
-    // Whether all memory goes at the heap's end without its blocks being freed.
+    // Whether blocks need not be freed before the heap's end: all memory goes with it.
     bool (*goes_as_a_whole)(const Heap &);
     void (*limit_changed)(Heap &);
     // Reports where no block in use of `size` bytes begins at `block`; null: the front verifies nothing.

@@ -24,8 +24,8 @@
 
 namespace jemalloc_lua {
 
-// From the one that is called first to the front. creating.cpp and closing.cpp of state/ come before these,
-// for as long as a state is made or closed.
+// From the one that is called first to the front. The entries of state/creation.cpp and state/closing.cpp come
+// before these, while a state is made or closed: LuaJIT is given them, and the heap does not list them.
 enum class Entry { verified, scrubbing, front };
 inline constexpr std::size_t entry_count = 3;
 
@@ -52,7 +52,7 @@ struct jemalloc_lua_heap : private jemalloc_lua::Watcher {
         lua_State *main = nullptr;           // the main thread, once it is known
         bool owns_heap = false;              // the free of the state block ends the heap
         bool *ended = nullptr;               // set then, if there is one
-        void *first_blocks = nullptr;        // of creating.cpp, while lua_newstate() runs
+        void *first_blocks = nullptr;        // of creation.cpp, while lua_newstate() runs
         jemalloc_lua::luajit::SweepCut cut;  // of closing.cpp, while jemalloc_lua_close() runs
         bool frees_nothing = false;          // the same: all memory goes with the heap
 
@@ -78,7 +78,7 @@ struct jemalloc_lua_heap : private jemalloc_lua::Watcher {
 
     // All statistics but `live`, which Lua alone knows.
     jemalloc_lua_stats stats() const;
-    // Gives unused memory back to the system; the bytes.
+    // Releases idle memory and purges; returns the bytes.
     std::size_t trim();
 
     // Bytes that are held elsewhere and count here. False: the limit refuses them, after all that is idle was

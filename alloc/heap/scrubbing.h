@@ -1,6 +1,6 @@
 // scrub:true as an entry: what a block loses, all of it or its end, is zeroed before the front sees the
-// request. Two other places belong to it: a block whose contents move (the fronts), and extents that go back
-// at the heap's end (pages/pages.cpp).
+// request. Two other places belong to it: blocks whose contents move (the fronts, and pages/growth.cpp), and
+// what is released whole: slabs, all extents at the heap's end (pages/pages.cpp), and the nursery.
 #pragma once
 
 #include <cstddef>

@@ -2,7 +2,7 @@
 //
 // slab_alloc() is what every request passes through. Its fast paths are in blocks/small.h; everything else is
 // a tail call of a slow path. There are no locks and no thread-local storage: a heap belongs to its state.
-// harden:true is the same code on blocks/hardened.h, with 25 instructions more for each request or so.
+// harden:true is the same code on blocks/hardened.h.
 
 #include <cstring>
 #include <new>

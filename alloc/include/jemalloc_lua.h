@@ -81,7 +81,7 @@ enum jemalloc_lua_tcache {
 /* What the kernel is told (madvise) about huge pages for a slab heap's blocks from 2 MiB up. */
 enum jemalloc_lua_thp {
     JEMALLOC_LUA_THP_DEFAULT = 0, /* nothing: as the system is configured */
-    JEMALLOC_LUA_THP_ALWAYS = 1,  /* use huge pages, for 16 blocks at a time */
+    JEMALLOC_LUA_THP_ALWAYS = 1,  /* use huge pages */
     JEMALLOC_LUA_THP_NEVER = 2    /* use none */
 };
 
@@ -209,7 +209,7 @@ JEMALLOC_LUA_API lua_State *jemalloc_lua_newstate_opts(const jemalloc_lua_option
 
 /*
  * Closes a state, as lua_close() does: finalizers run, then all its memory is released. It is faster than
- * lua_close(), because blocks are not freed one by one, and the objects of a large state are not visited.
+ * lua_close(), because after the last finalizer objects are not visited, and blocks not freed one by one.
  * Plain lua_close() releases everything as well. A state of another allocator is passed to lua_close(). NULL
  * is ignored.
  */
@@ -292,8 +292,7 @@ typedef struct jemalloc_lua_heap jemalloc_lua_heap;
 JEMALLOC_LUA_API jemalloc_lua_heap *jemalloc_lua_heap_create(const jemalloc_lua_options *options);
 
 /* Releases the heap and every block in it. Call lua_close() first: on an arena that other heaps share, blocks
- * that are jemalloc allocations of their own (all of front:direct, the large ones of front:slab) stay unless
- * they were freed. NULL is ignored. */
+ * of front:direct stay unless they were freed. NULL is ignored. */
 JEMALLOC_LUA_API void jemalloc_lua_heap_destroy(jemalloc_lua_heap *heap);
 
 /* The allocator function of this heap; its `ud` is the heap. */

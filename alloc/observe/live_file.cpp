@@ -371,7 +371,7 @@ void give_record(Record *record) {
 }
 
 // Marks a record as being written while it lives. As each word is stored with release order, none is seen
-// before the mark.
+// before the odd number.
 class Writing {
   public:
     explicit Writing(Record *record)

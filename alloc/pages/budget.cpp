@@ -53,7 +53,8 @@ void Budget::push_collector() {
     set_thresholds();
 }
 
-// The footprint falls: the next push comes closer, and below the soft limit the collector is let go.
+// The footprint falls: the next push comes closer, and below the soft limit the collector has its own
+// speed again.
 void Budget::relax_collector() {
     next_push_ = std::min(next_push_, counts_.held + policy::push_step(counts_.limit, counts_.soft_limit));
     if (counts_.held <= counts_.soft_limit) {

@@ -1,4 +1,5 @@
-// Which extents a heap has: an extent is memory taken from jemalloc in one call, a slab or a large block.
+// Which extents a heap has: an extent is memory taken from jemalloc in one call, a slab or a large block. The
+// nursery is not in the map, but for its pieces in a hardened heap.
 //
 // The map answers whether an address begins an extent of this heap, how large it is and what it is used for.
 // Its table is an array from jemalloc with a guard on each side, and grows and shrinks with the number of
@@ -19,7 +20,7 @@ class Extent {
   public:
     enum Flag : std::uint64_t {
         slab = std::uint64_t{1} << 48,  // cut into blocks of one class
-        idle = slab << 1,         // no block is in it; told by those who verify frees (blocks/hardened.h)
+        idle = slab << 1,         // a freed large block; set in hardened heaps alone
         on_first = slab << 2,     // on the first arena of a heap that may migrate, or has
         advised = slab << 3,      // its pages were advised to be huge ones
         understated = slab << 4,  // its block could not shrink, and Lua believes it smaller

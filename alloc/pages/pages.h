@@ -1,6 +1,6 @@
 // A heap's extents: taken from jemalloc within the budget, resized and moved, kept idle for a while, released
 // to jemalloc, and purged to the system. What to keep is decided by policy/retention.h alone, and acted upon
-// here alone.
+// here, but for freed large blocks: blocks/large.cpp asks whether to keep each.
 //
 //   jemalloc ──take──► live ──(its owner finds it empty)──► idle ──release──► dirty ──purge──► the system
 //                        ▲                                   │                  │

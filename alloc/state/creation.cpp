@@ -68,7 +68,7 @@ struct FirstBlocks {
     }
 };
 
-// lua_newstate(). Null: as lua_newstate() says so, or the first blocks are given back and the heap has ended.
+// lua_newstate(). Null: as lua_newstate() says so, or the first blocks are freed and the heap has ended.
 lua_State *new_state(Heap *heap) {
     FirstBlocks first;
     heap->state.first_blocks = &first;
@@ -140,7 +140,7 @@ Heap *create_heap(const Options *given, bool limited) {
 }
 
 lua_State *create_state(const Options *given) {
-    // The limit is held to when the state is there.
+    // The limit holds from when the state is there.
     Heap *heap = create_heap(given, false);
     if (heap == nullptr) return nullptr;
     bool ended = false;

@@ -1,5 +1,5 @@
 // The inside of the allocator as binding/, bench/ and tools/ see it: the one header of alloc/ that they
-// include besides the public one. It needs neither jemalloc's header nor Lua's.
+// include besides the public one. It does not need jemalloc's header.
 #pragma once
 
 #include <cstddef>

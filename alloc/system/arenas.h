@@ -18,9 +18,10 @@ namespace jemalloc_lua {
 // One of the shared arenas, in turn. Arena 0 where jemalloc can't make any.
 unsigned shared_arena();
 
-// Tells what heaps hold of a shared arena. jemalloc returns unused pages only while an arena is used, and the
-// last heap of many to close uses it no more: when what was given back exceeds what is still held, and some
-// MiB, the arena is purged. A heap's end: `taken` is what was told before, `unused` all that it leaves there.
+// Tells what heaps hold of a shared arena. jemalloc purges dirty pages only while an arena is used, and the
+// last heap of many to close uses it no more: when what was released exceeds what is still held, and some MiB,
+// the arena is purged. A heap tells the bytes of its nursery as it begins. At its end, `taken` is the same
+// bytes, and `unused` all that it leaves there dirty.
 void shared_taken(unsigned index, std::size_t bytes);
 void shared_given(unsigned index, std::size_t taken, std::size_t unused);
 
@@ -34,7 +35,7 @@ void recycle_arena(unsigned index);
 // in turn, each of which empties it at its end.
 bool arena_is_open(unsigned index);
 
-// Whether addresses of the arena are low enough for LuaJIT wherever the kernel puts things: address_guard.h.
+// Whether addresses of the arena are low enough for LuaJIT wherever the kernel puts things: low_addresses.h.
 // Those of the arenas above are.
 bool arena_is_guarded(unsigned index);
 // False where jemalloc could make no arena at all, so that what is shared is one of its own.
@@ -48,10 +49,10 @@ unsigned thread_arena();
 void *take_extent(std::size_t size, std::size_t alignment, unsigned index);
 void give_extent(void *memory, std::size_t size, std::size_t alignment);
 
-// Returns all unused pages of an arena to the system.
+// Returns all dirty pages of an arena to the system.
 void purge_arena(unsigned index);
 
-// Bytes of pages that an arena holds and that no block uses. Refreshes jemalloc's statistics of all arenas:
+// Bytes of an arena's dirty and muzzy pages. Refreshes jemalloc's statistics of all arenas:
 // not for a hot path.
 std::size_t unused_bytes(unsigned index);
 

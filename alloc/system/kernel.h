@@ -12,12 +12,12 @@ std::size_t page_size();
 // What the kernel maps at once where it can, and also what one page table maps.
 inline constexpr std::size_t huge_page = std::size_t{2} << 20;
 
-// What became of an old region: its pages are gone, and others that are zero in their place; or it is as it
-// was.
+// What became of the old range, in which the block was. `pages`: its pages have moved, and it reads as zeros.
+// `contents`: they were copied, and it is as it was. `nothing`: neither, the new range has nothing yet.
 enum class Moved { pages, contents, nothing };
 
-// Moves `old_bytes` of a region into one of `new_bytes`, by page tables. Both are aligned to pages, are one's
-// own, and stay mapped. Where that can't be done, the contents are copied, or nothing happens.
+// Moves `old_bytes` of a range into one of `new_bytes`, by page tables. Both are aligned to pages, are the
+// caller's, and stay mapped. Where that can't be done, the contents are copied, or nothing happens.
 Moved move_pages(void *from, std::size_t old_bytes, void *to, std::size_t new_bytes);
 
 // Whether the kernel is one that moves pages, as far as is known.
