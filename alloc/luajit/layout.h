@@ -19,14 +19,6 @@ inline constexpr std::uintptr_t address_end = std::uintptr_t{1} << 47;
 
 // ---- Allocation
 
-// LJ_ALLOCF_INTERNAL (lj_state.h), by which lua_newstate() is asked for LuaJIT's own allocator (2.1 since
-// 2020; older ones have no such value). Not verified: a host's own function never has this address. If it
-// does not hold: the host gets what it would have got without the shim.
-inline constexpr std::uintptr_t internal_allocator = std::uintptr_t{1237} << 4;
-inline bool is_internal_allocator(lua_Alloc f) {
-    return reinterpret_cast<std::uintptr_t>(f) == internal_allocator;
-}
-
 // lua_newstate() crashes when one of its requests 2 to 7 is refused, on any allocator: close_state()
 // (lj_state.c) takes the string table for made. All of 2.1. Not verified; tools/oom refuses each request. If
 // fewer are fragile: a state that could not be made is left by a jump, which is harmless.

@@ -204,7 +204,6 @@ void Pages::release_all() {
         if (arena_goes && !extent.is(Extent::on_first)) return;
         je::sdallocx(start, extent.bytes(), free_flags_for(extent));
     });
-    counts_ = {0, 0, 0, counts_.purged};
 }
 
 }  // namespace jemalloc_lua

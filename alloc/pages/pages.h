@@ -14,7 +14,7 @@
 #include "pages/extent_map.h"
 #include "pages/heap_arena.h"
 #include "policy/retention.h"
-#include "system/jemalloc.h"
+#include "system/flags.h"
 
 namespace jemalloc_lua {
 

@@ -21,8 +21,6 @@ struct PageUse {
 struct Verdict {
     std::size_t release;  // bytes of idle extents to release to jemalloc
     bool purge;           // return the arena's dirty pages to the system
-
-    bool is_nothing() const { return release == 0 && !purge; }
 };
 
 // This much may stay idle, however little is live.

@@ -32,9 +32,6 @@ inline std::size_t xallocx(void *ptr, std::size_t size, std::size_t extra, int f
 inline std::size_t sallocx(const void *ptr, int flags) {
     return ::je_sallocx(ptr, flags);
 }
-inline void dallocx(void *ptr, int flags) {
-    ::je_dallocx(ptr, flags);
-}
 inline void sdallocx(void *ptr, std::size_t size, int flags) {
     ::je_sdallocx(ptr, size, flags);
 }
@@ -53,12 +50,12 @@ inline int mallctlbymib(const std::size_t *mib, std::size_t length, void *old, s
     return ::je_mallctlbymib(mib, length, old, old_size, now, now_size);
 }
 
-// Reads a value of jemalloc's MALLCTL NAMESPACE; the fallback where the name is unknown.
+// Reads a value of jemalloc's MALLCTL NAMESPACE; zero where the name is unknown.
 template <class T>
-T read(const char *name, T fallback = {}) {
+T read(const char *name) {
     T value{};
     std::size_t size = sizeof value;
-    return je::mallctl(name, &value, &size, nullptr, 0) == 0 ? value : fallback;
+    return je::mallctl(name, &value, &size, nullptr, 0) == 0 ? value : T{};
 }
 
 }  // namespace jemalloc_lua::je

@@ -22,7 +22,9 @@ using namespace jemalloc_lua;
 
 namespace {
 
-// Whether a caller of lua_newstate() asks for LuaJIT's own allocator, by LJ_ALLOCF_INTERNAL (lj_state.h).
+// Whether a caller of lua_newstate() asks for LuaJIT's own allocator, by LJ_ALLOCF_INTERNAL (lj_state.h; 2.1
+// since 2020, older ones have no such value). A host's own function never has this address. If LuaJIT changes
+// the value, the host gets what it would have got without the shim.
 bool is_internal(lua_Alloc f) {
     return reinterpret_cast<std::uintptr_t>(f) == std::uintptr_t{1237} << 4;
 }
