@@ -24,8 +24,8 @@
 
 namespace jemalloc_lua {
 
-// From the one that is called first to the front. The entries of state/creation.cpp and state/closing.cpp come
-// before these, while a state is made or closed: LuaJIT is given them, and the heap does not list them.
+// From the one that is called first to the front. The entries of state/creation.cpp and state/closing.cpp
+// come before these, while a state is made or closed: LuaJIT is given them, and the heap does not list them.
 enum class Entry { verified, scrubbing, front };
 inline constexpr std::size_t entry_count = 3;
 

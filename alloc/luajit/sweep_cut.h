@@ -27,8 +27,8 @@ class SweepCut {
 
     // At each free meanwhile. True: this block is the sentinel, cut() may be called.
     bool is_sentinel(const void *ptr) {
-        // A LuaJIT built with assertions expects that at the end the state's block alone is live. Its count does
-        // not fall for the objects that were left out, so it is set here.
+        // A LuaJIT built with assertions expects that at the end the state's block alone is live. Its count
+        // does not fall for the objects that were left out, so it is set here.
         if (total_ != nullptr) [[unlikely]]
             *total_ = block_size_;
         return ptr == sentinel_ && ptr != nullptr;

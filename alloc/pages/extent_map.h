@@ -20,11 +20,11 @@ class Extent {
   public:
     enum Flag : std::uint64_t {
         slab = std::uint64_t{1} << 48,  // cut into blocks of one class
-        idle = slab << 1,         // a freed large block; set in hardened heaps alone
-        on_first = slab << 2,     // on the first arena of a heap that may migrate, or has
-        advised = slab << 3,      // its pages were advised to be huge ones
-        understated = slab << 4,  // its block could not shrink, and Lua believes it smaller
-        nursery = slab << 5,      // a piece of the nursery: cut like a slab, and no extent of its own
+        idle = slab << 1,               // a freed large block; set in hardened heaps alone
+        on_first = slab << 2,           // on the first arena of a heap that may migrate, or has
+        advised = slab << 3,            // its pages were advised to be huge ones
+        understated = slab << 4,        // its block could not shrink, and Lua believes it smaller
+        nursery = slab << 5,            // a piece of the nursery: cut like a slab, and no extent of its own
     };
 
     constexpr Extent(std::size_t bytes, std::uint64_t flags) : word_(bytes | flags) {}

@@ -30,7 +30,7 @@ class HeapArena {
     HeapArena &operator=(const HeapArena &) = delete;
     ~HeapArena();
 
-    // For mallocx() and rallocx(); and without the arena for sdallocx().
+    // For mallocx() and xallocx(); and without the arena for sdallocx().
     int flags() const { return flags_; }
     int free_flags() const { return free_flags_; }
     const Placement &placement() const { return placement_; }

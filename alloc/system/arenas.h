@@ -19,9 +19,9 @@ namespace jemalloc_lua {
 unsigned shared_arena();
 
 // Tells what heaps hold of a shared arena. jemalloc purges dirty pages only while an arena is used, and the
-// last heap of many to close uses it no more: when what was released exceeds what is still held, and some MiB,
-// the arena is purged. A heap tells the bytes of its nursery as it begins. At its end, `taken` is the same
-// bytes, and `unused` all that it leaves there dirty.
+// last heap of many to close uses it no more: when what was released exceeds what is still held, and some
+// MiB, the arena is purged. A heap tells the bytes of its nursery as it begins. At its end, `taken` is the
+// same bytes, and `unused` all that it leaves there dirty.
 void shared_taken(unsigned index, std::size_t bytes);
 void shared_given(unsigned index, std::size_t taken, std::size_t unused);
 
