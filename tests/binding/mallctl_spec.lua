@@ -188,16 +188,18 @@ describe("the table of names", function()
             return
         end
         manual = manual:gsub("\\f[BIR]", ""):gsub("\\&", ""):gsub("\\%-", "-")
+        -- A size goes in there, and is not kept: the manual calls that a write.
+        local writes = { ["thread.tcache.ncached_max.read_sizeclass"] = true }
         local count = 0
         for name, ctype, access in manual:gmatch("\n([%l_][%w_.<>]*) %(([^)\n]+)%) ([r%-][w%-][^\n]*)") do
             local entry = names.all[name]
             assert.truthy(entry, "the table lacks " .. name)
-            local own_type = entry.type .. (entry.input and ", " .. entry.input or "")
-            assert.equal(ctype, own_type, name)
+            local input = entry.input and not writes[name]
+            assert.equal(ctype, entry.type .. (input and ", " .. entry.input or ""), name)
             if access:find("^r%- or %-w") then
                 access = "rw"
             end
-            assert.equal(access:sub(1, 2), entry.access, name)
+            assert.equal(access:sub(1, 2), writes[name] and "rw" or entry.access, name)
             count = count + 1
         end
         assert.is_true(count > 150, "only " .. count .. " names found in the manual")
