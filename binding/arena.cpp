@@ -18,13 +18,23 @@ constexpr int block_flags = je::no_tcache_flag;
 
 // ---- Tcaches
 
+void note_tcache(Memory *memory, unsigned id) {
+    if (id < je::tcache_ids) memory->made_in[id] = forks() + 1;
+}
+int is_live(const Memory *memory, unsigned id) {
+    return memory->is_live(id) ? 1 : 0;
+}
+void forget_tcache(Memory *memory, unsigned id) {
+    if (id < je::tcache_ids) memory->made_in[id] = 0;
+}
+
 // 0 or an errno.
 int create_tcache(Memory *memory, Tcache *tcache) {
     unsigned id = 0;
     std::size_t size = sizeof id;
     const int error = memory->mallctl("tcache.create", &id, &size, nullptr, 0);
     if (error != 0) return error;
-    if (id < je::tcache_ids) memory->live_tcaches[id] = 1;
+    note_tcache(memory, id);
     tcache->_id = static_cast<std::int32_t>(id);
     return 0;
 }
@@ -33,8 +43,9 @@ void release_tcache(Memory *memory, Tcache *tcache) {
     if (tcache->_id < 0) return;
     auto id = static_cast<unsigned>(tcache->_id);
     tcache->_id = -1;
-    if (id < je::tcache_ids) memory->live_tcaches[id] = 0;
-    memory->mallctl("tcache.destroy", nullptr, nullptr, &id, sizeof id);
+    const bool live = memory->is_live(id);
+    forget_tcache(memory, id);
+    if (live) memory->mallctl("tcache.destroy", nullptr, nullptr, &id, sizeof id);
 }
 
 // ---- Arenas
@@ -74,7 +85,7 @@ void drop(Memory *memory, ArenaBlock *block) {
     Tcache own{block->tcache};
     release_tcache(memory, &own);
     for (unsigned id = 0; id < je::tcache_ids; ++id) {
-        if (memory->live_tcaches[id] == 0) continue;
+        if (!memory->is_live(id)) continue;
         memory->mallctl("tcache.flush", nullptr, nullptr, &id, sizeof id);
     }
     memory->mallctl("thread.tcache.flush", nullptr, nullptr, nullptr, 0);
@@ -86,6 +97,9 @@ void drop(Memory *memory, ArenaBlock *block) {
 
 void add_arenas(lua_State *L, int native) {
     lua_getfield(L, native, "functions");
+    set_address(L, "tcache_note", reinterpret_cast<void *>(note_tcache));
+    set_address(L, "tcache_is_live", reinterpret_cast<void *>(is_live));
+    set_address(L, "tcache_forget", reinterpret_cast<void *>(forget_tcache));
     set_address(L, "tcache_create", reinterpret_cast<void *>(create_tcache));
     set_address(L, "tcache_release", reinterpret_cast<void *>(release_tcache));
     set_address(L, "arena_create", reinterpret_cast<void *>(create_arena));

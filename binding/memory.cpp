@@ -86,7 +86,6 @@ void add_memory(lua_State *L, int native) {
     get(L, "nallocx", &memory->nallocx);
     get(L, "realloc", &memory->realloc);
     get(L, "mallctl", &memory->mallctl);
-    set_address(L, "live_tcaches", memory->live_tcaches.data());
     lua_settop(L, -2);
     set_function(L, native, "move", move_block);
     set_function(L, native, "move_standard", move_standard_block);

@@ -26,8 +26,11 @@ struct Memory {
     void *(*realloc)(void *, std::size_t);  // null where there is none
     int (*mallctl)(const char *, void *, std::size_t *, void *, std::size_t);
     Pressure pressure;  // of the buffers
-    // By id: 1 for a tcache that the module made, which may hold blocks of any arena.
-    std::array<std::uint8_t, je::tcache_ids> live_tcaches;
+    // By id: of a tcache that the module made, which may hold blocks of any arena, forks() when it was made
+    // and 1 more; else 0. One from before a fork is jemalloc's no longer, and is not touched: is_live().
+    std::array<std::uint32_t, je::tcache_ids> made_in;
+
+    bool is_live(unsigned tcache) const { return tcache < je::tcache_ids && made_in[tcache] == forks() + 1; }
 };
 
 // One of an arena's owners goes; the last one destroys the arena.

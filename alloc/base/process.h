@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <mutex>
 #include <new>
 
@@ -29,6 +30,10 @@ struct ForkHandler {
 // The handler must live as long as the process. The last one added is the first one called before fork(), and
 // the last one after it.
 void at_fork(ForkHandler *handler);
+
+// How many forks lie between this process and the one that loaded the library. A tcache of jemalloc's that was
+// made when the number was another must not be touched (system/tcaches.h).
+std::uint32_t forks();
 
 // The name by which the process was started, up to 31 bytes of it.
 const char *program_name();

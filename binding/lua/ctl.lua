@@ -168,10 +168,12 @@ local old_writes = {
 
 -- ---- The functions
 
--- Whether the module made the tcache of an id. jemalloc flushes and destroys any id without a check, and a wrong id
--- corrupts its memory.
-local live_tcaches = ffi.cast("uint8_t *", native.functions.live_tcaches) -- by id: 1 or 0
-local TCACHE_IDS = native.flags.TCACHE_IDS
+-- Whether the module made the tcache of an id, since the last fork(). jemalloc flushes and destroys any id without a
+-- check, and a wrong id corrupts its memory.
+local memory = native.memory
+local tcache_note = native.bind("tcache_note", "void (*)(void *, unsigned)")
+local tcache_is_live = native.bind("tcache_is_live", "int (*)(void *, unsigned)")
+local tcache_forget = native.bind("tcache_forget", "void (*)(void *, unsigned)")
 
 local function act(hit)
     local err = by_mib(hit.mib, hit.length, nil, nil, nil, 0)
@@ -219,8 +221,8 @@ function J.mallctl_read(param, input)
     if err ~= 0 then
         return nil, err
     end
-    if param == "tcache.create" and scratch[0] < TCACHE_IDS then
-        live_tcaches[scratch[0]] = 1
+    if param == "tcache.create" then
+        tcache_note(memory, scratch[0])
     end
     return hit.decode(scratch[0])
 end
@@ -248,10 +250,10 @@ function J.mallctl_write(param, value)
     end
     if param == "tcache.flush" or param == "tcache.destroy" then
         local id = encoded[0]
-        if id >= TCACHE_IDS or live_tcaches[id] == 0 then
+        if tcache_is_live(memory, id) == 0 then
             return nil, EINVAL
         elseif param == "tcache.destroy" then
-            live_tcaches[id] = 0
+            tcache_forget(memory, id)
         end
     end
     if hit.entry.input then -- jemalloc takes the input and answers in one call
