@@ -370,6 +370,7 @@ int main(int argc, char **argv) {
             counts.failed_request = {};
             judge(trial, point, refusal, trial.run(refusal), clean, &counts);
         }
+        oom::failed_request = nullptr;
         return 0;
     }
     oom::spare_compiled_code = true;
