@@ -19,6 +19,13 @@ inline constexpr std::uintptr_t address_end = std::uintptr_t{1} << 47;
 
 // ---- Allocation
 
+// LJ_ALLOCF_INTERNAL (lj_state.h), by which a caller of lua_newstate() asks for LuaJIT's own allocator (2.1
+// since 2020; older ones have no such value). A host's own function never has this address. Not verified: if
+// LuaJIT changes the value, a host under the shim gets what it would have got without.
+inline bool is_internal_allocator(lua_Alloc f) {
+    return reinterpret_cast<std::uintptr_t>(f) == std::uintptr_t{1237} << 4;
+}
+
 // lua_newstate() crashes when one of its requests 2 to 7 is refused, on any allocator: close_state()
 // (lj_state.c) takes the string table for made. All of 2.1. Not verified; tools/oom refuses each request. If
 // fewer are fragile: a state that could not be made is left by a jump, which is harmless.

@@ -9,6 +9,7 @@
 #include "heap/observer.h"
 #include "heap/stats.h"
 #include "jemalloc_lua.h"
+#include "luajit/layout.h"
 #include "system/flags.h"
 #include "system/provider.h"
 

@@ -22,13 +22,6 @@ using namespace jemalloc_lua;
 
 namespace {
 
-// Whether a caller of lua_newstate() asks for LuaJIT's own allocator, by LJ_ALLOCF_INTERNAL (lj_state.h; 2.1
-// since 2020, older ones have no such value). A host's own function never has this address. If LuaJIT changes
-// the value, the host gets what it would have got without the shim.
-bool is_internal(lua_Alloc f) {
-    return reinterpret_cast<std::uintptr_t>(f) == std::uintptr_t{1237} << 4;
-}
-
 std::atomic<bool> reached{false};
 
 // A program with LuaJIT linked in never calls these functions, so only its exit can tell. Only with
@@ -94,7 +87,7 @@ JEMALLOC_LUA_API lua_State *lua_newstate(lua_Alloc f, void *ud) {
         tell("lua_newstate() was called, but this process has no Lua that can be seen");
         return nullptr;
     }
-    if (!is_internal(f) || !make_state(host, &L)) return host.lua_newstate(f, ud);
+    if (!luajit::is_internal_allocator(f) || !make_state(host, &L)) return host.lua_newstate(f, ud);
     if (L != nullptr) lua_atpanic(L, nullptr);  // luaL_newstate() sets one, lua_newstate() does not
     return L;
 }
