@@ -111,8 +111,12 @@ class Verified final : public EntryMemory {
 
     static std::size_t table_bytes(std::size_t capacity) { return capacity * sizeof(AddressTable::Entry); }
 
+    // A large table's pages go back to the system, as the blocks' do.
     void free_table(AddressTable::Entry *entries, std::size_t capacity) {
-        if (entries != nullptr) give_extent(entries, table_bytes(capacity), 64);
+        constexpr std::size_t large = std::size_t{256} << 10;
+        if (entries == nullptr) return;
+        give_extent(entries, table_bytes(capacity), 64);
+        if (table_bytes(capacity) >= large) purge_arena(arena_);
     }
 
     // Tables get three quarters full, since their bytes count.
