@@ -1,5 +1,6 @@
-/* A child of fork() releases the tcaches that its parent's module made, while threads that used the module are
- * gone. jemalloc forgets tcaches in the child, and its list of them leads through those threads' memory. */
+/* A child of fork() releases the tcaches that its parent's module made, while threads that used the module
+ * are gone. jemalloc forgets tcaches in the child, and its list of them leads through those threads' memory.
+ */
 #include <jemalloc_lua.h>
 #include <lauxlib.h>
 #include <lualib.h>
