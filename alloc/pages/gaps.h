@@ -11,7 +11,7 @@ namespace jemalloc_lua {
 
 class Gaps {
   public:
-    explicit Gaps(Budget &budget) : budget_(budget) {}
+    explicit Gaps(Budget &budget) : budget_(budget) { limit_changed(); }
 
     // Whether to settle before `bytes` more are taken: they would not fit, or so much was asked for since the
     // last time that gaps and dirty pages may have filled what was left then.
