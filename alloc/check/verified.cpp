@@ -116,7 +116,7 @@ class Verified final : public EntryMemory {
         constexpr std::size_t large = std::size_t{256} << 10;
         if (entries == nullptr) return;
         give_extent(entries, table_bytes(capacity), 64);
-        if (table_bytes(capacity) >= large) purge_arena(arena_);
+        if (table_bytes(capacity) >= large) purge_arena(heap_.stats().arena);
     }
 
     // Tables get three quarters full, since their bytes count.
@@ -138,7 +138,8 @@ class Verified final : public EntryMemory {
         } else if (!heap_.budget().take(taken)) {
             return false;
         }
-        void *memory = take_extent(table_bytes(wanted), 64, arena_);
+        // From the arena of the blocks, whose pages are compared with what the heap counts (pages/gaps.h).
+        void *memory = take_extent(table_bytes(wanted), 64, heap_.stats().arena);
         if (memory == nullptr) {
             heap_.budget().undo(taken);
             heap_.budget().refuse();
