@@ -42,12 +42,11 @@ std::size_t first_other(const unsigned char *bytes, std::size_t size, unsigned c
 class Verified final : public EntryMemory {
   public:
     // `by_tool`: a tool watches; else patterns do.
-    Verified(Heap &heap, bool by_tool, unsigned arena)
+    Verified(Heap &heap, bool by_tool)
         : heap_(heap),
           by_tool_(by_tool),
           red_zone_(by_tool && tools::is_exact ? 0 : full_red_zone),
-          max_freed_(by_tool ? quarantine_bytes_by_tool : quarantine_bytes),
-          arena_(arena) {
+          max_freed_(by_tool ? quarantine_bytes_by_tool : quarantine_bytes) {
         if (by_tool_) tools::begin_pool(this, red_zone_);
     }
     bool start() { return grow_table(); }
@@ -79,9 +78,8 @@ class Verified final : public EntryMemory {
         if (by_tool_) tools::end_pool(this);
         heap_.verified = nullptr;
         free_table(live_.entries(), live_.capacity());
-        const unsigned size = sizeof *this;
         this->~Verified();
-        give_extent(this, size, alignof(Verified));
+        give_extent(this, sizeof(Verified), alignof(Verified));
     }
 
   private:
@@ -294,8 +292,7 @@ class Verified final : public EntryMemory {
     bool by_tool_;
     std::size_t red_zone_;
     std::size_t max_freed_;  // bytes in the quarantine
-    unsigned arena_;
-    AddressTable live_;  // sizes as Lua knows them
+    AddressTable live_;      // sizes as Lua knows them
     std::array<Freed, quarantine_blocks> quarantine_;
     std::size_t oldest_ = 0;
     std::size_t freed_count_ = 0;
@@ -313,10 +310,9 @@ bool verify_if_wanted(Heap &heap, const Options &options) {
     const bool checked = options.front == JEMALLOC_LUA_FRONT_CHECKED;
     const bool watched = options.front == JEMALLOC_LUA_FRONT_SLAB && tools::watching();
     if (!checked && !watched) return true;
-    const unsigned arena = shared_arena();
-    void *memory = take_extent(sizeof(Verified), alignof(Verified), arena);
+    void *memory = take_extent(sizeof(Verified), alignof(Verified), shared_arena());
     if (memory == nullptr) return false;
-    auto *verified = new (memory) Verified(heap, watched, arena);
+    auto *verified = new (memory) Verified(heap, watched);
     if (!verified->start()) {
         verified->end();
         return false;
