@@ -109,12 +109,13 @@ class Verified final : public EntryMemory {
 
     static std::size_t table_bytes(std::size_t capacity) { return capacity * sizeof(AddressTable::Entry); }
 
-    // A large table's pages go back to the system, as the blocks' do.
+    // The front does not know of these pages: under a limit they go to the system at once, or they would lie above it.
     void free_table(AddressTable::Entry *entries, std::size_t capacity) {
         constexpr std::size_t large = std::size_t{256} << 10;
         if (entries == nullptr) return;
         give_extent(entries, table_bytes(capacity), 64);
-        if (table_bytes(capacity) >= large) purge_arena(heap_.stats().arena);
+        const bool is_limited = heap_.budget().counts().limit != SIZE_MAX;
+        if (is_limited && table_bytes(capacity) >= large) purge_arena(heap_.stats().arena);
     }
 
     // Tables get three quarters full, since their bytes count.
