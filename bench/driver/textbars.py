@@ -4,7 +4,7 @@ from . import stats
 from .goals import ratio_of
 from .runs import Failure
 
-WIDTH = 40  # columns of a ratio of 1
+WIDTH = 20  # columns of a ratio of 1
 EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
@@ -16,20 +16,23 @@ def bar(ratio):
 
 
 def programs(found, beside="mimalloc"):
-    """Ratios of the medians of every whole program, and those of another allocator as numbers beside."""
+    """Ratios of the medians of every whole program in two columns, and those of another allocator as numbers beside."""
     cases = {case: ratio_of(found, "lua", case, "builtin") for case in found.get("lua", {})}
     cases = {case: ratio for case, ratio in cases.items() if ratio is not None}
     if not cases:
         raise Failure("no whole programs (group lua) in these results")
     others = {case: ratio_of(found, "lua", case, "builtin", ours=beside) for case in cases}
-    title, mean = "time, to built-in", "geometric mean"
-    width = max(map(len, [*cases, title, mean]))
-    lines = [f"{title:{width}}  {'':{WIDTH}}     this  {beside}"]
-    for case in sorted(cases, key=cases.get):
-        other = "" if others[case] is None else f"{others[case]:{len(beside)}.2f}"
-        lines.append(f"{case:{width}}  {bar(cases[case]):{WIDTH + 5}}{cases[case]:.2f}  {other}".rstrip())
-    means = [f"{stats.geometric_mean(list(cases.values())):.2f}"]
-    if None not in others.values():
-        means.append(f"{stats.geometric_mean(list(others.values())):{len(beside)}.2f}")
-    lines.append(f"{mean:{width}}  {'':{WIDTH + 5}}{'  '.join(means)}")
-    return "\n".join(lines)
+    mean = "geometric mean"
+    width = max(map(len, [*cases, mean]))
+
+    def row(name, drawn, ratio, other):
+        other = "" if other is None else f"{other:.2f}"
+        return f"{name:{width}} {drawn:{WIDTH + 3}} {ratio:.2f}  {other:>{len(beside)}}"
+
+    rows = [row(case, bar(cases[case]), cases[case], others[case]) for case in sorted(cases, key=cases.get)]
+    half = (len(rows) + 1) // 2
+    title = f"{{:{width + WIDTH + 4}}} this  {beside}"
+    columns = [title.format("time, to built-in"), *rows[:half]], [title.format(""), *rows[half:], ""]
+    means = None if None in others.values() else stats.geometric_mean(list(others.values()))
+    return "\n".join([*("   ".join(pair).rstrip() for pair in zip(*columns)),
+                      row(mean, "", stats.geometric_mean(list(cases.values())), means).rstrip()])
