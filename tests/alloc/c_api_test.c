@@ -111,6 +111,7 @@ static void test_stats(void) {
     CHECK(stats.live > 0 && stats.footprint >= stats.live && stats.peak >= stats.footprint);
     CHECK(jemalloc_lua_get_arena(L, &arena) == 0);
     CHECK(arena == stats.arena);
+    CHECK(jemalloc_lua_get_arena(L, NULL) == EINVAL);
     CHECK(jemalloc_lua_stats_format(&stats, 0, text, sizeof text) == (int)strlen(text));
     CHECK(strstr(text, "footprint") != NULL);
     CHECK(jemalloc_lua_stats_format(&stats, 1, text, sizeof text) == (int)strlen(text));
@@ -120,9 +121,14 @@ static void test_stats(void) {
 
     foreign = luaL_newstate();
     CHECK(jemalloc_lua_get_stats(foreign, &stats) == EINVAL);
-    CHECK(jemalloc_lua_get_arena(foreign, &arena) == EINVAL);
+    arena = 12;
+    CHECK(jemalloc_lua_get_arena(foreign, &arena) == EINVAL && arena == 12);
     CHECK(jemalloc_lua_set_limit(foreign, 1) == EINVAL);
+    CHECK(run(foreign, "x = 1 .. 2") == 0);
     CHECK(jemalloc_lua_trim(foreign) == 0);
+    CHECK(jemalloc_lua_get_stats(NULL, &stats) == EINVAL);
+    CHECK(jemalloc_lua_get_arena(NULL, &arena) == EINVAL);
+    CHECK(jemalloc_lua_trim(NULL) == 0);
     jemalloc_lua_close(foreign);
 }
 
@@ -139,6 +145,7 @@ static void test_heap(void) {
     lua_close(L);
     jemalloc_lua_heap_destroy(heap);
     jemalloc_lua_heap_destroy(NULL);
+    CHECK(jemalloc_lua_heap_alloc(NULL) == NULL);
 }
 
 int main(void) {

@@ -130,15 +130,17 @@ TEST_P(Closing, RunsAllFinalizersInTheOrderOfLuaClose) {
 }
 
 TEST_P(Closing, GivesBackAllThatLuaCloseDoes) {
-    const auto cycle = [&] {
+    const auto cycle = [&](void (*close)(lua_State *)) {
         lua_State *L = state().release();
         EXPECT_EQ("", run(L, fill));
-        jemalloc_lua_close(L);
+        close(L);
     };
-    for (int i = 0; i < 3; ++i) cycle();
+    for (int i = 0; i < 3; ++i) cycle(jemalloc_lua_close);
+    cycle(lua_close);
     const std::size_t bytes = test::jemalloc_bytes();
     const std::size_t code = code_mappings();
-    for (int i = 0; i < 6; ++i) cycle();
+    for (int i = 0; i < 6; ++i) cycle(jemalloc_lua_close);
+    for (int i = 0; i < 3; ++i) cycle(lua_close);
     test::expect_jemalloc_bytes(bytes);
     EXPECT_EQ(code, code_mappings()) << "code of traces or of callbacks is left mapped";
 }

@@ -151,21 +151,6 @@ TEST_P(States, ShareNoMemory) {
 
 // ---- Closing
 
-TEST_P(States, LeaveNothingBehindHoweverTheyAreClosed) {
-    const auto cycle = [&](void (*close)(lua_State *)) {
-        State one = state();
-        result_of(one.get());
-        close(one.release());
-    };
-    cycle(lua_close);
-    cycle(jemalloc_lua_close);
-    const std::size_t before = test::jemalloc_bytes();
-    for (int i = 0; i < 5; ++i) cycle(lua_close);
-    test::expect_jemalloc_bytes(before);
-    for (int i = 0; i < 5; ++i) cycle(jemalloc_lua_close);
-    test::expect_jemalloc_bytes(before);
-}
-
 int finalizers_run = 0;
 
 TEST_P(States, RunFinalizersWhenTheyAreClosed) {
@@ -201,10 +186,6 @@ TEST_P(States, CloseWhileTheCollectorIsPushed) {
     }
 }
 
-TEST(Close, IgnoresNull) {
-    jemalloc_lua_close(nullptr);
-}
-
 TEST(Close, ClosesAStateThatIsNotOurs) {
     finalizers_run = 0;
     lua_State *foreign = luaL_newstate();
@@ -232,6 +213,7 @@ TEST(Newstate, MakesAStateWithTheDefaults) {
 TEST_P(States, SayWhichArenaTheyUse) {
     const State one = state();
     EXPECT_EQ(arena_of(one), stats(one.get()).arena);
+    EXPECT_EQ(static_cast<unsigned>(test::options(conf()).front), stats(one.get()).front);
     EXPECT_EQ(0u, stats(one.get()).fallbacks);
 }
 
@@ -381,17 +363,6 @@ TEST_P(Fronts, RunWithEachOption) {
         EXPECT_EQ(result_of(one.get()), result_of(one.get())) << more;
         EXPECT_EQ("", run(one.get(), "local s = 'x' for i = 1, 22 do s = s .. s end")) << more;
     }
-}
-
-TEST(GetArena, RefusesStatesThatAreNotOurs) {
-    unsigned index = 12;
-    EXPECT_EQ(EINVAL, jemalloc_lua_get_arena(nullptr, &index));
-    lua_State *foreign = luaL_newstate();
-    EXPECT_EQ(EINVAL, jemalloc_lua_get_arena(foreign, &index));
-    EXPECT_EQ(12u, index);
-    lua_close(foreign);
-    const State ours(jemalloc_lua_newstate());
-    EXPECT_EQ(EINVAL, jemalloc_lua_get_arena(ours.get(), nullptr));
 }
 
 }  // namespace

@@ -68,22 +68,6 @@ TEST_P(Statistics, FollowTheProgramUpAndDown) {
     EXPECT_GE(stats(one.get()).peak, big.peak);
 }
 
-TEST_P(Statistics, NameTheFrontAndTheArena) {
-    const State one = state();
-    const Stats now = stats(one.get());
-    EXPECT_EQ(static_cast<unsigned>(test::options(conf()).front), now.front);
-    unsigned arena = ~0u;
-    EXPECT_EQ(0, jemalloc_lua_get_arena(one.get(), &arena));
-    EXPECT_EQ(arena, now.arena);
-}
-
-TEST_P(Statistics, CountRefusals) {
-    const State one = state("limit:4M");
-    EXPECT_EQ(0u, stats(one.get()).refusals);
-    EXPECT_NE("", run(one.get(), "x = ('x'):rep(2^24)"));
-    EXPECT_GE(stats(one.get()).refusals, 1u);
-}
-
 // More than the system has, however much is idle that could be given up for it.
 TEST_P(Statistics, TellNoPeakThatWasNot) {
     const State one = state();
@@ -187,17 +171,6 @@ std::string format(const Stats &some, int json) {
               jemalloc_lua_stats_format(&some, json, text.data(), text.size()));
     text.pop_back();
     return text;
-}
-
-TEST(GetStats, RefusesStatesThatAreNotOurs) {
-    Stats some{};
-    some.size = sizeof some;
-    EXPECT_EQ(EINVAL, jemalloc_lua_get_stats(nullptr, &some));
-    lua_State *foreign = luaL_newstate();
-    EXPECT_EQ(EINVAL, jemalloc_lua_get_stats(foreign, &some));
-    EXPECT_EQ(0u, jemalloc_lua_trim(foreign));
-    EXPECT_EQ(0u, jemalloc_lua_trim(nullptr));
-    lua_close(foreign);
 }
 
 TEST(GetStats, RefusesAStructThatIsTooSmall) {

@@ -95,17 +95,6 @@ TEST_P(Threads, PassStatesAround) {
     for (int i = 0; i < states; ++i) EXPECT_EQ("", test::run(exchange.take().get(), work));
 }
 
-TEST_P(Threads, ThatEndLeaveTheirStatesUsable) {
-    std::vector<State> states(thread_count);
-    on_each([&](int i) {
-        states[static_cast<std::size_t>(i)] = state();
-        EXPECT_EQ("", test::run(states[static_cast<std::size_t>(i)].get(), work));
-    });
-    for (const State &one : states) {
-        for (int k = 0; k < 10; ++k) EXPECT_EQ("", test::run(one.get(), work));
-    }
-}
-
 TEST(Options, MayBeReadByManyThreadsAtOnce) {
     std::vector<std::thread> threads;
     for (int i = 0; i < thread_count; ++i) {

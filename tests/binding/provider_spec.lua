@@ -29,16 +29,6 @@ describe("the module", function()
         assert.same(expected[setting], { J.provider(), J.get_prefix() })
     end)
 
-    it("prints what the readme promises, with only LUA_CPATH set", function()
-        if setting ~= "stock" then
-            return
-        end
-        assert.equal("0\t8192\n", run([[
-            J=require"jemalloc"; local ffi=require"ffi"
-            local p=J.mallocx(1000*8, J.MALLOCX_ZERO()); local d=ffi.gc(ffi.cast("double*",p), J.dallocx)
-            print(d[999], J.sallocx(p))]]))
-    end)
-
     it("takes the prefix from the global, then from the environment", function()
         if setting ~= "stock" then
             return

@@ -160,11 +160,6 @@ class Allocators(unittest.TestCase):
         self.assertEqual(len(outcomes), 1)
         self.assertEqual(outcomes.pop().code, 0)
 
-    def test_every_front_end_runs_a_program(self):
-        for front in ("slab", "direct", "checked"):
-            done = run("--jemalloc", f"front:{front}", "-e", self.CHUNK)
-            self.assertEqual((done.err, done.code), ("", 0))
-
     def test_misuse_is_one_line_and_exit_2(self):
         for args in (["--jemalloc-allocator", "mine"], ["--jemalloc-allocator"], ["--jemalloc"],
                      ["--jemalloc-stats=xml"], ["--jemalloc-help=x"], ["--jemalloc-nothing"],

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import re
 import resource
 import shutil
 import signal
@@ -12,7 +11,7 @@ import subprocess
 import time
 import unittest
 
-from host import ROOT, WithFolder, main, stats_file
+from host import WithFolder, main, stats_file
 
 MIB = 1 << 20
 
@@ -31,16 +30,6 @@ class Contents(WithFolder):
         self.assertAlmostEqual(copied / 1e9, time.time(), delta=60)
         self.assertEqual((len(text), records), (header + record, 1))
         self.assertEqual(set(json.loads(text[schema:schema + schema_size])), {"process", "state"})
-
-    def test_the_schema_tells_what_the_public_header_tells(self):
-        header = (ROOT / "alloc" / "include" / "jemalloc_lua.h").read_text()
-        struct_text = header[header.index("typedef struct jemalloc_lua_stats {"):header.index("} jemalloc_lua_stats;")]
-        fields = re.findall(r"(?:size_t|uint64_t|unsigned) (\w+);\s*/\* (.*?) \*/", struct_text, re.DOTALL)
-        host = self.host()
-        host.do("make 1")
-        made, *values = self.file(host.pid).read().schema.state
-        self.assertEqual(made.name, "made")
-        self.assertEqual([(value.name, value.help) for value in values], fields)
 
     def test_all_statistics_are_those_of_the_state(self):
         host = self.host()

@@ -373,7 +373,6 @@ int main(int argc, char **argv) {
         oom::failed_request = nullptr;
         return 0;
     }
-    oom::spare_compiled_code = true;
     run_rows(rows, arguments);
     return print_table(rows) ? 0 : 1;
 }
