@@ -109,7 +109,8 @@ class Verified final : public EntryMemory {
 
     static std::size_t table_bytes(std::size_t capacity) { return capacity * sizeof(AddressTable::Entry); }
 
-    // The front does not know of these pages: under a limit they go to the system at once, or they would lie above it.
+    // The front does not know of these pages: under a limit they go to the system at once, or they would lie
+    // above it.
     void free_table(AddressTable::Entry *entries, std::size_t capacity) {
         constexpr std::size_t large = std::size_t{256} << 10;
         if (entries == nullptr) return;
