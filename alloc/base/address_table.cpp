@@ -21,9 +21,9 @@ void AddressTable::insert(std::uintptr_t key, std::uintptr_t value) {
 }
 
 // Closes the gap: each following entry of the run moves into it, unless that would put it before its place.
-bool AddressTable::erase(std::uintptr_t key) {
+void AddressTable::erase(std::uintptr_t key) {
     Entry *entry = find(key);
-    if (entry == nullptr) return false;
+    if (entry == nullptr) return;
     --count_;
     auto gap = static_cast<std::size_t>(entry - entries_);
     for (std::size_t at = (gap + 1) & mask_; entries_[at].key != 0; at = (at + 1) & mask_) {
@@ -33,7 +33,6 @@ bool AddressTable::erase(std::uintptr_t key) {
         gap = at;
     }
     entries_[gap] = {};
-    return true;
 }
 
 }  // namespace jemalloc_lua

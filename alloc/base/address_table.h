@@ -38,8 +38,8 @@ class AddressTable {
     // Moves all entries into a zeroed array; `capacity` is a power of two.
     void move_to(Entry *array, std::size_t capacity);
     void insert(std::uintptr_t key, std::uintptr_t value);
-    // False: the key was not in the table.
-    bool erase(std::uintptr_t key);
+    // A key that is not in the table may be erased too.
+    void erase(std::uintptr_t key);
 
   private:
     std::size_t place(std::uintptr_t key) const {

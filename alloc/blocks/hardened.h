@@ -146,7 +146,7 @@ class Hardened {
 
     // Whether a small block that is freed may be larger than LuaJIT says: a closure, after a refusal.
     bool is_short_closure(Tag tag, std::size_t size) const {
-        if (!pages_.budget().has_refused() || size - 1 >= max_small) return false;
+        if (!pages_.budget().counts().has_refused() || size - 1 >= max_small) return false;
         if (tag <= live(class_of(size)) || tag >= live(class_count)) return false;
         const std::size_t longest = std::min(size + luajit::max_upvalues_size, max_small);
         return class_size(class_in(tag)) <= class_size(class_of(longest));

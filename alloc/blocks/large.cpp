@@ -9,7 +9,7 @@ namespace jemalloc_lua {
 // Bytes of a block's memory. After a refusal a block may be larger than Lua knows: it could not shrink.
 template <class Links>
 std::size_t LargeBlocks<Links>::bytes_of(const void *ptr, std::size_t size) const {
-    const bool may_be_larger = pages_.budget().has_refused() && !nursery_.contains(ptr);
+    const bool may_be_larger = pages_.budget().counts().has_refused() && !nursery_.contains(ptr);
     return may_be_larger ? pages_.map().find(ptr)->bytes() : extent_size(size);
 }
 
@@ -128,7 +128,7 @@ template <class Links>
 bool LargeBlocks<Links>::stay(void *ptr, std::size_t new_size) {
     const bool in_nursery = nursery_.contains(ptr);
     if (small_.serves(new_size) && !in_nursery) return false;
-    if (!pages_.budget().has_refused()) pages_.budget().refuse();
+    if (!pages_.budget().counts().has_refused()) pages_.budget().refuse();
     links_.on_shrink(ptr, new_size, !in_nursery);
     return true;
 }

@@ -76,7 +76,7 @@ class Verified final : public EntryMemory {
                 call(ptr, entry.value + red_zone_, 0);  // the direct front does not know its blocks
         }
         if (by_tool_) tools::end_pool(this);
-        heap_.verified = nullptr;
+        heap_.state.verified = nullptr;
         free_table(live_.entries(), live_.capacity());
         this->~Verified();
         give_extent(this, sizeof(Verified), alignof(Verified));
@@ -172,7 +172,7 @@ class Verified final : public EntryMemory {
 
     // After a refusal LuaJIT may name a size that is too small for a closure.
     std::size_t freed_size(void *ptr, std::size_t size) {
-        if (!heap_.budget().has_refused()) return size;
+        if (!heap_.budget().counts().has_refused()) return size;
         const AddressTable::Entry *found = find(ptr);
         const bool is_short =
             found != nullptr && found->value > size && found->value - size <= luajit::max_upvalues_size;
@@ -305,7 +305,7 @@ class Verified final : public EntryMemory {
 
 void *verified_entry(void *ud, void *ptr, std::size_t old_size, std::size_t new_size) {
     Heap &heap = *static_cast<Heap *>(ud);
-    return static_cast<Verified *>(heap.verified)->request(ptr, old_size, new_size);
+    return static_cast<Verified *>(heap.state.verified)->request(ptr, old_size, new_size);
 }
 
 bool verify_if_wanted(Heap &heap, const Options &options) {
@@ -319,7 +319,7 @@ bool verify_if_wanted(Heap &heap, const Options &options) {
         verified->end();
         return false;
     }
-    heap.verified = verified;
+    heap.state.verified = verified;
     heap.set_entry(Entry::verified, verified_entry);
     return true;
 }

@@ -62,7 +62,7 @@ class DirectHeap final : public Heap {
   private:
     // Bytes that jemalloc holds for a block of `size`. After a refusal Lua's word for it is not enough.
     std::size_t bytes_of(const void *ptr, std::size_t size) const {
-        return budget_.has_refused() ? je::sallocx(ptr, 0) : je::size_class(size);
+        return budget_.counts().has_refused() ? je::sallocx(ptr, 0) : je::size_class(size);
     }
 
     bool take(std::size_t bytes) {

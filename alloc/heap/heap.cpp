@@ -73,18 +73,18 @@ jemalloc_lua_stats jemalloc_lua_heap::stats() const {
     stats.refusals = counts.refusals;
     stats.gc_pushes = collector_.pushes();
     stats.arena = arena_.index();
-    stats.fallbacks = arena_.placement().fallbacks;
+    stats.fallbacks = arena_.placement().fallbacks | state.fallbacks;
     stats.requests = front_->requests(*this);
     front_->count(*this, stats);
-    if (verified != nullptr) {
-        stats.cached_bytes += verified->held_back();
+    if (state.verified != nullptr) {
+        stats.cached_bytes += state.verified->held_back();
         if (front_ == &direct_front) stats.front = JEMALLOC_LUA_FRONT_CHECKED;
     }
     return stats;
 }
 
 std::size_t jemalloc_lua_heap::trim() {
-    if (verified != nullptr) verified->flush();
+    if (state.verified != nullptr) state.verified->flush();
     const std::size_t bytes = front_->trim(*this);
     budget_.publish();
     return bytes;
@@ -94,11 +94,6 @@ bool jemalloc_lua_heap::charge(std::size_t bytes) {
     if (!budget_.has_room(bytes)) [[unlikely]]
         trim();
     return budget_.charge(bytes);
-}
-
-std::size_t jemalloc_lua_heap::room() const {
-    const Budget::Counts &counts = budget_.counts();
-    return counts.limit == SIZE_MAX ? SIZE_MAX : counts.limit - std::min(counts.limit, counts.held);
 }
 
 void jemalloc_lua_heap::changed() {
@@ -116,6 +111,6 @@ void jemalloc_lua_heap::end() {
     attach(nullptr);
     budget_.watch(nullptr);
     if (has_begun_) tell(&Observer::ended, *this);
-    if (verified != nullptr) verified->end();
+    if (state.verified != nullptr) state.verified->end();
     front_->destroy(*this);
 }

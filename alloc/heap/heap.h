@@ -46,15 +46,19 @@ class EntryMemory {
 
 struct jemalloc_lua_heap : private jemalloc_lua::Watcher {
   public:
-    // What a state, and those who make and close it, keep in its heap.
+    // What a state, and those who make, watch and close it, keep in its heap.
     struct State {
         jemalloc_lua::Identity identity;
         lua_State *main = nullptr;           // the main thread, once it is known
         bool owns_heap = false;              // the free of the state block ends the heap
         bool *ended = nullptr;               // set then, if there is one
+        std::size_t limit_wanted = 0;        // bytes, of the options
+        unsigned fallbacks = 0;              // JEMALLOC_LUA_FALLBACK_* bits besides those of the arena
         void *first_blocks = nullptr;        // of creation.cpp, while lua_newstate() runs
+        void *record = nullptr;              // of the observer that keeps one for each heap
         jemalloc_lua::luajit::SweepCut cut;  // of closing.cpp, while jemalloc_lua_close() runs
         bool frees_nothing = false;          // the same: all memory goes with the heap
+        jemalloc_lua::EntryMemory *verified = nullptr;  // of check/verified.cpp
 
         bool ends_with(const void *block) const { return owns_heap && block == identity.state_block; }
     };
@@ -72,7 +76,6 @@ struct jemalloc_lua_heap : private jemalloc_lua::Watcher {
 
     // The state is there: its collector may be pushed.
     void attach(lua_State *L);
-    void add_fallback(unsigned bit) { arena_.add_fallback(bit); }
     // Bytes; 0: none. The soft limit follows, unless one was given in the options.
     void set_limit(std::size_t bytes);
 
@@ -84,9 +87,6 @@ struct jemalloc_lua_heap : private jemalloc_lua::Watcher {
     // Bytes that are held elsewhere and count here. False: the limit refuses them, after all that is idle was
     // given up. Runs no Lua and collects nothing: the caller may do that, and try again.
     bool charge(std::size_t bytes);
-    void uncharge(std::size_t bytes) { budget_.uncharge(bytes); }
-    // The bytes that the limit leaves; SIZE_MAX where there is none.
-    std::size_t room() const;
 
     // Observers hear of the heap from now on.
     void begin();
@@ -94,11 +94,9 @@ struct jemalloc_lua_heap : private jemalloc_lua::Watcher {
     void end();
 
     jemalloc_lua::Budget &budget() { return budget_; }
+    const jemalloc_lua::Budget &budget() const { return budget_; }
 
     State state;
-    std::size_t limit_wanted = 0;                   // bytes, of the options
-    void *record = nullptr;                         // of the observer that keeps one for each heap
-    jemalloc_lua::EntryMemory *verified = nullptr;  // of check/verified.cpp
 
   protected:
     // The first block handed out is the state's.

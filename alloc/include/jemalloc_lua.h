@@ -137,7 +137,7 @@ typedef struct jemalloc_lua_options {
      * 256 KiB. */
     size_t huge_min;
 
-    /* Milliseconds after which jemalloc returns unused dirty / muzzy pages of arenas of the heap's own;
+    /* Milliseconds after which jemalloc purges dirty / muzzy pages of arenas of the heap's own;
      * -1 never, 0 at once. Default: JEMALLOC_LUA_DECAY_DEFAULT, as jemalloc is configured. See
      * "arena.<i>.dirty_decay_ms" in jemalloc(3). */
     intptr_t dirty_decay_ms;

@@ -418,13 +418,13 @@ void begun(Heap &heap) {
         Writing::set(record->state, ++next_state);
         Writing::set(record->made_ns, now_ns(CLOCK_REALTIME));
     }
-    heap.record = record;
+    heap.state.record = record;
     changed(heap);
     copy(record);
 }
 
 void changed(Heap &heap) {
-    auto *record = static_cast<Record *>(heap.record);
+    auto *record = static_cast<Record *>(heap.state.record);
     if (record == nullptr) return;
     make_childs_file_if_due();
     const Image now = image_of(heap);
@@ -439,9 +439,9 @@ void changed(Heap &heap) {
 }
 
 void ended(Heap &heap) {
-    auto *record = static_cast<Record *>(heap.record);
+    auto *record = static_cast<Record *>(heap.state.record);
     if (record == nullptr) return;
-    heap.record = nullptr;
+    heap.state.record = nullptr;
     make_childs_file_if_due();
     const Image last = image_of(heap);
     --header()->states;

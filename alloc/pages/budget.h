@@ -34,6 +34,11 @@ class Budget {
         std::uint64_t refusals = 0;
 
         std::size_t own() const { return held - charged; }
+        // Bytes that the limit leaves.
+        std::size_t room() const { return limit == SIZE_MAX ? SIZE_MAX : limit - std::min(limit, held); }
+        // From the first refusal on LuaJIT may be wrong about a block's size: luajit/layout.h,
+        // max_upvalues_size; and a block that could not shrink is larger than LuaJIT knows.
+        bool has_refused() const { return refusals != 0; }
     };
 
     explicit Budget(luajit::Collector &collector) : collector_(collector) {}
@@ -68,9 +73,6 @@ class Budget {
         ++counts_.refusals;
         publish();
     }
-    // From the first refusal on LuaJIT may be wrong about a block's size: luajit/layout.h,
-    // max_upvalues_size; and a block that could not shrink is larger than LuaJIT knows.
-    bool has_refused() const { return counts_.refusals != 0; }
 
     // Bytes held elsewhere that count here. They are in the limit; decisions about the heap's own memory
     // leave them out.

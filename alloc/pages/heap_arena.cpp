@@ -93,9 +93,9 @@ void HeapArena::purge(bool flush_tcache_first) const {
 
 std::size_t HeapArena::trim() const {
     if (has_tcache_) flush_tcache(tcache_);
-    const std::size_t before = unused_bytes(index());
+    const std::size_t before = dirty_bytes(index());
     purge_arena(index());
-    const std::size_t after = unused_bytes(index());
+    const std::size_t after = dirty_bytes(index());
     return before > after ? before - after : 0;
 }
 

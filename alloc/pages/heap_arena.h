@@ -45,8 +45,6 @@ class HeapArena {
     // Of `held` bytes, those that lie on the first arena.
     std::size_t bytes_on_first(std::size_t held) const;
 
-    void add_fallback(unsigned bit) { placement_.fallbacks |= bit; }
-
     // Returns the arena's dirty pages to the system; the tcache's blocks to the arena first, if wanted.
     void purge(bool flush_tcache_first = false) const;
     // The same with the tcache, and the bytes that this made of the arena's dirty pages.

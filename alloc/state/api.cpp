@@ -33,11 +33,11 @@ bool charge(Heap *heap, std::size_t bytes) {
 }
 
 void uncharge(Heap *heap, std::size_t bytes) {
-    heap->uncharge(bytes);
+    heap->budget().uncharge(bytes);
 }
 
 std::size_t room_of(const Heap *heap) {
-    return heap->room();
+    return heap->budget().counts().room();
 }
 
 }  // namespace jemalloc_lua

@@ -18,7 +18,7 @@ void *closing_entry(void *ud, void *ptr, std::size_t old_size, std::size_t new_s
             return nullptr;
         }
     }
-    return heap.front().alloc(ud, ptr, old_size, new_size);
+    return heap.entry()(ud, ptr, old_size, new_size);
 }
 
 void close_state(lua_State *L) {

@@ -134,8 +134,8 @@ Heap *create_heap(const Options *given, bool limited) {
         errno = ENOMEM;
         return nullptr;
     }
-    heap->limit_wanted = limit;
-    if (too_high) heap->add_fallback(JEMALLOC_LUA_FALLBACK_ARENA);
+    heap->state.limit_wanted = limit;
+    if (too_high) heap->state.fallbacks = JEMALLOC_LUA_FALLBACK_ARENA;
     return heap;
 }
 
@@ -153,7 +153,7 @@ lua_State *create_state(const Options *given) {
         bool asked = true;
         if (!ended) {
             const Identity &identity = heap->state.identity;
-            asked = identity.state_block != nullptr || heap->budget().has_refused();
+            asked = identity.state_block != nullptr || heap->budget().counts().has_refused();
             heap->end();
         }
         errno = asked ? ENOMEM : ENOTSUP;
@@ -161,7 +161,7 @@ lua_State *create_state(const Options *given) {
     }
     heap->state.ended = nullptr;
     heap->attach(L);
-    heap->set_limit(heap->limit_wanted);
+    heap->set_limit(heap->state.limit_wanted);
     if (!heap->budget().has_room(0)) return out_of_memory(L);
     lua_atpanic(L, panic);
     for (const StateExtra *extra = state_extras; *extra != nullptr; ++extra) {

@@ -21,13 +21,13 @@ namespace {
 constexpr std::size_t max_arenas = 4096;  // MALLOCX_ARENA() has 12 bits
 constexpr unsigned max_shared = 64;
 
-// A shared arena may keep this much unused, or as much as is in use.
-constexpr std::size_t min_shared_unused = std::size_t{4} << 20;
+// A shared arena may keep this much dirty, or as much as is in use.
+constexpr std::size_t min_shared_dirty = std::size_t{4} << 20;
 
 struct Shared {
     unsigned index;
-    std::size_t held;    // bytes that heaps hold
-    std::size_t unused;  // bytes that they gave back, and that were neither taken again nor purged
+    std::size_t held;   // bytes that heaps hold
+    std::size_t dirty;  // bytes that they released, and that were neither taken again nor purged
 };
 
 // All of it under the process's lock.
@@ -121,19 +121,19 @@ void shared_taken(unsigned index, std::size_t bytes) {
     const std::lock_guard guard(process_lock);
     if (Shared *shared = find_shared(index)) {
         shared->held += bytes;
-        shared->unused -= std::min(shared->unused, bytes);
+        shared->dirty -= std::min(shared->dirty, bytes);
     }
 }
 
-void shared_given(unsigned index, std::size_t taken, std::size_t unused) {
+void shared_given(unsigned index, std::size_t taken, std::size_t dirty) {
     {
         const std::lock_guard guard(process_lock);
         Shared *shared = find_shared(index);
         if (shared == nullptr) return;
         shared->held -= std::min(shared->held, taken);
-        shared->unused += unused;
-        if (shared->unused <= std::max(shared->held, min_shared_unused)) return;
-        shared->unused = 0;
+        shared->dirty += dirty;
+        if (shared->dirty <= std::max(shared->held, min_shared_dirty)) return;
+        shared->dirty = 0;
     }
     purge_arena(index);
 }
@@ -200,7 +200,7 @@ void purge_arena(unsigned index) {
     purge.trigger(index);
 }
 
-std::size_t unused_bytes(unsigned index) {
+std::size_t dirty_bytes(unsigned index) {
     je::refresh_statistics();
     std::size_t pages[2] = {};
     dirty_pages.read(index, &pages[0]);

@@ -21,9 +21,9 @@ unsigned shared_arena();
 // Tells what heaps hold of a shared arena. jemalloc purges dirty pages only while an arena is used, and the
 // last heap of many to close uses it no more: when what was released exceeds what is still held, and some
 // MiB, the arena is purged. A heap tells the bytes of its nursery as it begins. At its end, `taken` is the
-// same bytes, and `unused` all that it leaves there dirty.
+// same bytes, and `dirty` all that it leaves there dirty.
 void shared_taken(unsigned index, std::size_t bytes);
-void shared_given(unsigned index, std::size_t taken, std::size_t unused);
+void shared_given(unsigned index, std::size_t taken, std::size_t dirty);
 
 // An arena that no one else uses, with the given decay times (JEMALLOC_LUA_DECAY_DEFAULT: jemalloc's own).
 std::optional<unsigned> own_arena(std::intptr_t dirty_decay_ms, std::intptr_t muzzy_decay_ms);
@@ -54,7 +54,7 @@ void purge_arena(unsigned index);
 
 // Bytes of an arena's dirty and muzzy pages. Refreshes jemalloc's statistics of all arenas:
 // not for a hot path.
-std::size_t unused_bytes(unsigned index);
+std::size_t dirty_bytes(unsigned index);
 
 // Bytes of pages that an arena has given out; 0 where jemalloc does not tell. Cheap, but for the first time.
 std::size_t active_bytes(unsigned index);

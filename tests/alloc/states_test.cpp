@@ -281,7 +281,7 @@ TEST(ArenaAuto, LeavesNothingUnusedWhereItBegan) {
     EXPECT_EQ("", make(41, 100));
     EXPECT_NE(home, arena_of(one));
     EXPECT_EQ("", run(one.get(), "t = nil collectgarbage() collectgarbage()"));
-    EXPECT_LT(jemalloc_lua::unused_bytes(home), 1 * M);
+    EXPECT_LT(jemalloc_lua::dirty_bytes(home), 1 * M);
 }
 
 TEST_P(Fronts, WithAnIndexUseThatArena) {
