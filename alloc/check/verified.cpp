@@ -150,6 +150,8 @@ class Verified final : public EntryMemory {
         live_.move_to(static_cast<AddressTable::Entry *>(memory), wanted);
         free_table(old, before);
         heap_.budget().give(by_tool_ ? 0 : table_bytes(before));
+        // The front did not see these bytes, so it is to look again at what the limit leaves.
+        heap_.front().limit_changed(heap_);
         return true;
     }
 

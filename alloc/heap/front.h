@@ -25,6 +25,7 @@ struct Front {
     std::uint64_t (*requests)(const Heap &);
     // Whether blocks need not be freed before the heap's end: all memory goes with it.
     bool (*goes_as_a_whole)(const Heap &);
+    // The limit has changed, or what it leaves without the front's doing.
     void (*limit_changed)(Heap &);
     // Reports where no block in use of `size` bytes begins at `block`; null: the front verifies nothing.
     void (*verify)(Heap &, const void *block, std::size_t size);

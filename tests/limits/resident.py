@@ -25,7 +25,7 @@ ALLOWED = 2048  # KiB above the limit
 FRONTS = {"slab": "front:slab", "harden": "front:slab,harden:true", "direct": "front:direct",
           "checked": "front:checked"}
 # For each way in which memory is asked for, one.
-FEW = ("tables", "strings", "userdata", "deep coroutines", "even sizes", "concat", "gaps", "to the brim")
+FEW = ("tables", "strings", "closures", "userdata", "deep coroutines", "even sizes", "concat", "gaps", "to the brim")
 PR_SET_THP_DISABLE = 41
 LIBC = ctypes.CDLL(None, use_errno=True)
 
