@@ -67,7 +67,7 @@ constexpr Spec heap_table[] = {
     {"slab", Kind::power_of_two, FIELD(slab), 32 * K, min_slab, max_slab, nullptr,
      "bytes, a power of two from 16K to 1M", "slab: bytes of one slab"},
     {"small_max", Kind::multiple_of_16, FIELD(small_max), 1024, min_small, max_small, nullptr,
-     "bytes, a multiple of 16 from 528 to 1K", "slab: largest block carved from a slab"},
+     "bytes, a multiple of 16 from 528 to 1K", "slab: largest block that is cut from a slab"},
     {"huge_min", Kind::size, FIELD(huge_min), 256 * K, 64 * K, max_size, nullptr, "bytes, 64K and up",
      "slab: blocks this large grow by moving pages"},
     {"dirty_decay_ms", Kind::milliseconds, FIELD(dirty_decay_ms), JEMALLOC_LUA_DECAY_DEFAULT, -1,

@@ -155,26 +155,6 @@ void expect_sensible(const Trace &trace) {
     for (const std::uint32_t size : sizes) ASSERT_EQ(size, 0u);
 }
 
-TEST_F(Recording, OfRandomBytesIsRefusedOrSensible) {
-    std::mt19937 random(42);
-    const Bytes whole = small_recording();
-    for (int round = 0; round < 20000; ++round) {
-        Bytes bytes(whole.begin(), whole.begin() + 8);
-        const std::size_t length = random() % 200;
-        // A length that no file of this size can hold, so that the checksum is not asked for.
-        for (const unsigned char byte : {0, 4, 0, 0, 0, 0, 0, 0}) bytes.push_back(byte);
-        for (std::size_t i = 0; i < length; ++i)
-            bytes.push_back(static_cast<unsigned char>(random() % (round % 2 == 0 ? 256 : 24)));
-        Trace trace;
-        std::string why;
-        if (parse_trace(bytes, trace, why)) {
-            expect_sensible(trace);
-        } else {
-            EXPECT_FALSE(why.empty());
-        }
-    }
-}
-
 TEST_F(Recording, OfAStateHoldsItsRequestsAndLeavesTheStateAsItWas) {
     lua_State *L = luaL_newstate();
     void *ud_before = nullptr;

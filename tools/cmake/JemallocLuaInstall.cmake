@@ -25,9 +25,10 @@ file(RELATIVE_PATH pc_to_prefix "${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig" "${CMAK
 configure_file(${CMAKE_CURRENT_LIST_DIR}/jemalloc_lua.pc.in ${PROJECT_BINARY_DIR}/jemalloc_lua.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/jemalloc_lua.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT dev)
 
-foreach(each dev=README.md dev=alloc/README.md dev=alloc/OPTIONS.md dev=alloc/LIMITS.md
-        dev=alloc/SECURITY.md dev=alloc/RECIPES.md dev=alloc/observe/README.md module=binding/README.md
-        module=binding/library/jemalloc.lua tools=binding/preload/README.md tools=tools/README.md)
+foreach(each dev=README.md dev=CHANGELOG.md dev=CONTRIBUTING.md dev=bench/README.md
+        dev=alloc/README.md dev=alloc/OPTIONS.md dev=alloc/LIMITS.md dev=alloc/SECURITY.md dev=alloc/RECIPES.md
+        dev=alloc/observe/README.md module=binding/README.md module=binding/library/jemalloc.lua
+        tools=binding/preload/README.md tools=tools/README.md)
   string(REPLACE "=" ";" each ${each})
   list(POP_FRONT each component file)
   cmake_path(GET file PARENT_PATH folder)
