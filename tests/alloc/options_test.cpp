@@ -306,14 +306,6 @@ TEST(Parse, RefusesTextThatIsNotPairs) {
     }
 }
 
-TEST(Parse, ListsTheKeysWhenOneIsUnknown) {
-    Options options = defaults();
-    const std::string message = complaint(&options, "colour:red");
-    for (const char *key : {"colour", "front", "arena", "tcache", "limit", "soft_limit", "retain", "scrub"}) {
-        EXPECT_NE(std::string::npos, message.find(key)) << message;
-    }
-}
-
 TEST(Parse, WantsArenaThreadForTcacheThread) {
     for (const char *conf : {"tcache:thread", "tcache:thread,arena:own", "arena:auto,tcache:thread"}) {
         Options options = defaults();
@@ -420,32 +412,6 @@ TEST(Format, OfDefaultsIsEmptyUnlessAllAreAskedFor) {
     Options options = defaults();
     EXPECT_EQ("", complaint(&options, format(defaults(), true)));
     EXPECT_TRUE(same(defaults(), options));
-}
-
-TEST(Format, IsReadBackToTheSameOptions) {
-    std::mt19937_64 random(4);
-    const auto pick = [&random](auto... values) {
-        const std::string list[] = {std::string(values)...};
-        return list[random() % sizeof...(values)];
-    };
-    for (int i = 0; i < 2000; ++i) {
-        const Options options = test::options(
-            "front:" + pick("slab", "direct", "checked") +
-            ",arena:" + pick("auto", "own", "shared", "thread", "7") + ",tcache:" + pick("own", "none") +
-            ",arena_threshold:" + std::to_string(random() >> 1) +
-            ",limit:" + std::to_string(random() >> (1 + random() % 60)) + ",soft_limit:" +
-            std::to_string((random() >> 40) * 1024) + ",retain:" + std::to_string(random() % 10001) +
-            ",nursery:" + std::to_string(16384 + random() % 9999) +
-            ",slab:" + pick("16K", "32K", "64K", "128K", "256K", "512K", "1M") +
-            ",huge_min:" + std::to_string(65536 + random() % 1000000) + ",dirty_decay_ms:" +
-            pick("default", "-1", "0", "123") + ",thp:" + pick("default", "always", "never") +
-            ",scrub:" + pick("true", "false") + ",harden:" + pick("true", "false"));
-        for (const bool all : {false, true}) {
-            Options again = defaults();
-            ASSERT_EQ("", complaint(&again, format(options, all)));
-            ASSERT_TRUE(same(options, again)) << format(options, true) << "\n" << format(again, true);
-        }
-    }
 }
 
 TEST(Format, WritesAsSnprintfDoes) {

@@ -84,21 +84,6 @@ TEST_P(Scrub, LeavesNothingOfWhatWasFreed) {
     EXPECT_LE(copies(), 1);
 }
 
-// With the others, memory is overwritten or unmapped anyway.
-class NoScrub : public test::FrontAndArena {};
-INSTANTIATE_TEST_SUITE_P(, NoScrub,
-                         testing::Combine(testing::Values<std::string>("slab", "direct"),
-                                          testing::Values<std::string>("auto", "shared", "thread")),
-                         test::name_of);
-
-TEST_P(NoScrub, LeavesSecretsBehind) {
-    State one = state("dirty_decay_ms:-1");
-    EXPECT_EQ("", test::run(one.get(), make_secret));
-    EXPECT_EQ("", test::run(one.get(), "kept = {} for i = 1, 200 do kept[i] = i .. secret() end"));
-    one.reset();
-    EXPECT_GT(copies(), 0);
-}
-
 // Shrinks blocks where the system has no more memory: to a size below that of another block there may be no
 // room for the smaller one.
 [[noreturn]] void shrink_without_memory(const std::string &conf) {

@@ -35,15 +35,6 @@ class Threads : public test::FrontAndArena {
 };
 ON_EVERY_FRONT_AND_ARENA(Threads);
 
-TEST_P(Threads, EachMakesUsesAndClosesStatesOfItsOwn) {
-    on_each([&](int) {
-        for (int i = 0; i < 10; ++i) {
-            const State one = state();
-            for (int k = 0; k < 5; ++k) EXPECT_EQ("", test::run(one.get(), work));
-        }
-    });
-}
-
 TEST_P(Threads, AStateMadeByOneIsUsedByAnotherAndClosedByAThird) {
     for (void (*close)(lua_State *) : {static_cast<void (*)(lua_State *)>(lua_close), jemalloc_lua_close}) {
         lua_State *L = nullptr;

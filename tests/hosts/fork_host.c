@@ -1,6 +1,6 @@
 /*
  * A host that makes states, forks, and goes on in both processes, as nginx does with its workers; and one
- * whose threads make states while it forks, be they its first ones.
+ * whose threads make their first states while it forks. tools/soak forks among threads that go on.
  *
  *     fork_host CONF    exits 0 if all went right in every process
  */
@@ -10,17 +10,15 @@
 #include <luajit.h>
 #include <lualib.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { state_count = 8, fork_count = 20, process_count = 100, thread_count = 3 };
+enum { state_count = 8, process_count = 100, thread_count = 3 };
 
 static jemalloc_lua_options options;
-static atomic_int stop;
 
 static void fail(const char *what) {
     fprintf(stderr, "fork_host: process %ld: %s\n", (long)getpid(), what);
@@ -110,38 +108,13 @@ static lua_State *open_interpreter(void) {
 }
 
 static void *make_states(void *unused) {
-    (void)unused;
-    while (!atomic_load(&stop)) {
+    for (;;) {
         lua_State *L = open_interpreter();
         run(L, "local t = {} for i = 1, 2000 do t[i] = {i} end");
         jemalloc_lua_trim(L);
         jemalloc_lua_close(L);
     }
-    return NULL;
-}
-
-/* The child has none of the threads, but whatever they held locked. */
-static void test_fork_among_threads(void) {
-    pthread_t threads[thread_count];
-    int i;
-    for (i = 0; i < thread_count; ++i) {
-        if (pthread_create(&threads[i], NULL, make_states, NULL) != 0) fail("no thread");
-    }
-    for (i = 0; i < fork_count; ++i) {
-        const pid_t child = start();
-        if (child == 0) {
-            int k;
-            for (k = 0; k < 5; ++k) {
-                lua_State *L = open_interpreter();
-                run(L, "local t = {} for i = 1, 20000 do t[i] = {i} end");
-                jemalloc_lua_close(L);
-            }
-            _exit(0);
-        }
-        await(child);
-    }
-    atomic_store(&stop, 1);
-    for (i = 0; i < thread_count; ++i) pthread_join(threads[i], NULL);
+    return unused;
 }
 
 /*
@@ -172,24 +145,6 @@ static void test_fork_among_first_states(void) {
     }
 }
 
-/* A child of a child. */
-static void test_generations(int depth) {
-    lua_State *L = open_state();
-    run(L, fill);
-    if (depth > 0) {
-        const pid_t child = start();
-        if (child == 0) {
-            test_generations(depth - 1);
-            run(L, check);
-            jemalloc_lua_close(L);
-            _exit(0);
-        }
-        await(child);
-    }
-    run(L, check);
-    jemalloc_lua_close(L);
-}
-
 int main(int argc, char **argv) {
     char message[512];
     if (argc != 2) {
@@ -203,8 +158,6 @@ int main(int argc, char **argv) {
     }
     test_fork_among_first_states();
     test_states_before_fork();
-    test_generations(4);
-    test_fork_among_threads();
     printf("%s: right in every process\n", argv[1]);
     return 0;
 }

@@ -1,6 +1,6 @@
 /*
- * A host that brings a Lua of its own and calls lua_newstate() itself. This one source is built with LuaJIT,
- * with PUC Lua 5.1 and with PUC Lua 5.4; our library is the same in all three.
+ * A host that brings a Lua of its own and calls lua_newstate() itself. This one source is built with
+ * PUC Lua 5.1 and with PUC Lua 5.4; our library is the same in both, as in LuaJIT's hosts.
  *
  *     heap_host CONF    runs programs in states on heaps with these options; exits 0 if all went right
  */
