@@ -130,7 +130,10 @@ class DirectHeap final : public Heap {
         if (old_bytes >= min_extent && new_bytes >= min_extent) {
             if (grows && !take(new_bytes - old_bytes)) return nullptr;
             const bool in_place = je::xallocx(ptr, new_size, 0, flags) == new_bytes;
-            if (in_place && !grows) budget_.give(old_bytes - new_bytes);
+            if (in_place && !grows) {
+                budget_.give(old_bytes - new_bytes);
+                dirty_ += old_bytes - new_bytes;
+            }
             if (in_place) return ptr;
             if (grows) budget_.undo(new_bytes - old_bytes);
         }

@@ -68,7 +68,11 @@ Pages::InPlace Pages::resize(void *block, std::size_t new_size) {
     map_.find(block)->set_bytes(new_bytes);  // the map may have changed with what was given up for the bytes
     counts_.block_bytes += new_bytes - old_bytes;
     if (grows) advise_again(block);
-    if (!grows) budget_.give(old_bytes - new_bytes);
+    if (!grows) {
+        budget_.give(old_bytes - new_bytes);
+        note_dirty(*map_.find(block), old_bytes - new_bytes);
+        after_free();
+    }
     return InPlace::done;
 }
 

@@ -135,7 +135,6 @@ void Pages::release(void *start) {
     withdraw_advice(start, 0);
     const Extent extent = *map_.find(start);
     const std::size_t bytes = extent.bytes();
-    const bool on_first = extent.is(Extent::on_first);
     if (extent.is(Extent::slab)) {
         if (settings_.scrub) explicit_bzero(start, bytes);
         --counts_.slabs;
@@ -146,7 +145,11 @@ void Pages::release(void *start) {
     je::sdallocx(start, bytes, free_flags_for(extent));
     map_.remove(start);
     fit_map();
-    if (on_first && arena_.placement().owns) {
+    note_dirty(extent, bytes);
+}
+
+void Pages::note_dirty(const Extent &extent, std::size_t bytes) {
+    if (extent.is(Extent::on_first) && arena_.placement().owns) {
         arena_.freed_on_first(bytes);
     } else {
         dirty_.released(bytes);

@@ -112,6 +112,8 @@ class Pages {
     int free_flags_for(const Extent &extent) const;
     // To jemalloc and out of the map; the budget stays as it is.
     void release(void *start);
+    // Bytes of an extent went back to jemalloc.
+    void note_dirty(const Extent &extent, std::size_t bytes);
     void release_idle();
     void purge();
 
