@@ -12,10 +12,6 @@ extern "C" {
 namespace jemalloc_lua {
 namespace {
 
-// For control blocks, which bypass the thread's cache: its freed blocks may belong to an arena that is about
-// to be destroyed.
-constexpr int block_flags = je::no_tcache_flag;
-
 // ---- Tcaches
 
 void note_tcache(Memory *memory, unsigned id) {
@@ -52,13 +48,15 @@ void release_tcache(Memory *memory, Tcache *tcache) {
 
 // 0, or an errno with nothing made.
 int create_arena(Memory *memory, Arena *arena, bool with_tcache) {
-    auto *block = static_cast<ArenaBlock *>(memory->mallocx(sizeof(ArenaBlock), block_flags));
+    auto *block = memory->arenas.reserve(*memory)
+                      ? static_cast<ArenaBlock *>(memory->mallocx(sizeof(ArenaBlock), record_flags))
+                      : nullptr;
     if (block == nullptr) return ENOMEM;
     unsigned index = 0;
     std::size_t size = sizeof index;
     const int error = memory->mallctl("arenas.create", &index, &size, nullptr, 0);
     if (error != 0) {
-        memory->sdallocx(block, sizeof *block, block_flags);
+        memory->sdallocx(block, sizeof *block, record_flags);
         return error;
     }
     Tcache tcache{-1};
@@ -66,8 +64,28 @@ int create_arena(Memory *memory, Arena *arena, bool with_tcache) {
     const int cache =
         tcache._id >= 0 ? je::tcache_flag(static_cast<unsigned>(tcache._id)) : je::no_tcache_flag;
     *block = {static_cast<std::int32_t>(index), 1, tcache._id, je::arena_flag(index) | cache};
+    memory->arenas.add(block, sizeof *block);
     arena->_block = block;
     return 0;
+}
+
+void call_arena(const Memory *memory, const ArenaBlock &block, const char *action) {
+    char name[32];
+    std::snprintf(name, sizeof name, "arena.%d.%s", block.index, action);
+    memory->mallctl(name, nullptr, nullptr, nullptr, 0);
+}
+
+void destroy_arena(Memory *memory, ArenaBlock *block) {
+    // Caches may hold freed blocks of this arena, and must not hand them out once it is destroyed.
+    Tcache own{block->tcache};
+    release_tcache(memory, &own);
+    for (unsigned id = 0; id < je::tcache_ids; ++id) {
+        if (!memory->is_live(id)) continue;
+        memory->mallctl("tcache.flush", nullptr, nullptr, &id, sizeof id);
+    }
+    memory->mallctl("thread.tcache.flush", nullptr, nullptr, nullptr, 0);
+    call_arena(memory, *block, "destroy");
+    memory->sdallocx(block, sizeof *block, record_flags);
 }
 
 void release_arena(Memory *memory, Arena *arena) {
@@ -79,20 +97,31 @@ void release_arena(Memory *memory, Arena *arena) {
 
 }  // namespace
 
+void release_arenas(Memory *memory) {
+    memory->arenas.for_each(
+        [memory](void *block, std::size_t) { destroy_arena(memory, static_cast<ArenaBlock *>(block)); });
+    memory->arenas.free_table(*memory);
+    for (unsigned id = 0; id < je::tcache_ids; ++id) {
+        Tcache tcache{static_cast<std::int32_t>(id)};
+        if (memory->is_live(id)) release_tcache(memory, &tcache);
+    }
+}
+
+// Purges at once what heaps let come together (purge_step in alloc/policy/retention.h).
+void note_dirty(Memory *memory, std::size_t bytes) {
+    constexpr std::size_t purge_step = std::size_t{4} << 20;
+    memory->dirty += bytes;
+    if (memory->dirty < purge_step || memory->heap == nullptr || room_of(memory->heap) == SIZE_MAX) return;
+    memory->dirty = 0;
+    memory->arenas.for_each([memory](void *block, std::size_t) {
+        call_arena(memory, *static_cast<ArenaBlock *>(block), "purge");
+    });
+}
+
 void drop(Memory *memory, ArenaBlock *block) {
     if (--block->owners > 0) return;
-    // Caches may hold freed blocks of this arena, and must not hand them out once it is destroyed.
-    Tcache own{block->tcache};
-    release_tcache(memory, &own);
-    for (unsigned id = 0; id < je::tcache_ids; ++id) {
-        if (!memory->is_live(id)) continue;
-        memory->mallctl("tcache.flush", nullptr, nullptr, &id, sizeof id);
-    }
-    memory->mallctl("thread.tcache.flush", nullptr, nullptr, nullptr, 0);
-    char name[32];
-    std::snprintf(name, sizeof name, "arena.%d.destroy", block->index);
-    memory->mallctl(name, nullptr, nullptr, nullptr, 0);
-    memory->sdallocx(block, sizeof *block, block_flags);
+    memory->arenas.remove(block);
+    destroy_arena(memory, block);
 }
 
 void add_arenas(lua_State *L, int native) {

@@ -1,7 +1,8 @@
 // The memory of buffers (lua/buffer.lua): allocated, resized and freed in one call each.
 //
-// The block is charged to the heap of the state that made the buffer, with the real bytes that jemalloc
-// gives, so that it counts towards the limit.
+// A buffer without an arena is a block of the heap of its state, as Lua's own are: limit, statistics,
+// scrubbing and purging follow. In a state that is not ours it is jemalloc's. A block in an arena is charged
+// to the heap, with the real bytes that jemalloc gives, so that it counts towards the limit.
 
 extern "C" {
 #include <lua.h>
@@ -20,20 +21,50 @@ namespace {
 // What resize() returns. `due` means done, and that the collector is to be pushed.
 enum Result { done, due, over_limit, no_memory };
 
-void free_block(const Memory *memory, Buffer *buffer) {
-    if (buffer->_data == nullptr) return;
-    memory->sdallocx(buffer->_data, static_cast<std::size_t>(buffer->_bytes), buffer->_flags);
-    if (memory->heap != nullptr) uncharge(memory->heap, static_cast<std::size_t>(buffer->_held));
-    buffer->_data = nullptr;
-    buffer->_held = 0;
+// ---- Blocks of the heap, aligned to 16 bytes: one with a larger alignment has room to begin later
+
+std::size_t slack_of(const Buffer *buffer) {
+    const std::size_t alignment = std::size_t{1} << (buffer->_flags & je::align_mask);
+    return alignment > 16 ? alignment - 16 : 0;
 }
 
-Result allocate(const Memory *memory, Buffer *buffer, std::size_t bytes, bool zero) {
+char *start_of(const Buffer *buffer) {
+    return buffer->_data == nullptr ? nullptr : buffer->_data - buffer->_lead;
+}
+std::size_t size_of(const Buffer *buffer) {
+    return buffer->_data == nullptr ? 0 : static_cast<std::size_t>(buffer->_bytes) + slack_of(buffer);
+}
+
+Result allocate_in_heap(Memory *memory, Buffer *buffer, std::size_t bytes, bool zero) {
+    const std::size_t slack = slack_of(buffer);
+    const auto old = static_cast<std::size_t>(buffer->_bytes);
+    if (slack > PTRDIFF_MAX - bytes) return no_memory;
+    const bool is_known = knows_blocks(memory->heap);
+    if (!is_known && !memory->blocks.reserve(*memory)) return no_memory;
+    char *from = start_of(buffer);
+    auto *block = static_cast<char *>(resize_block(memory->heap, from, size_of(buffer), bytes + slack));
+    if (block == nullptr) return room_of(memory->heap) == SIZE_MAX ? no_memory : over_limit;
+    if (!is_known && from != nullptr) memory->blocks.remove(from);
+    if (!is_known) memory->blocks.add(block, bytes + slack);
+    const std::size_t lead = -reinterpret_cast<std::uintptr_t>(block) & (slack == 0 ? 0 : slack + 15);
+    const auto old_lead = static_cast<std::size_t>(buffer->_lead);
+    if (lead != old_lead && from != nullptr)
+        std::memmove(block + lead, block + old_lead, std::min(old, bytes));
+    buffer->_data = block + lead;
+    buffer->_lead = static_cast<std::int64_t>(lead);
+    if (zero && bytes > old) clear(buffer->_data + old, bytes - old);
+    return done;
+}
+
+// ---- Blocks of jemalloc's: in an arena, or in a state that is not ours
+
+Result allocate_in_jemalloc(Memory *memory, Buffer *buffer, std::size_t bytes, bool zero) {
     const std::size_t real = memory->nallocx(bytes, buffer->_flags);
     const auto old_real = static_cast<std::size_t>(buffer->_held);
     if (real == 0) return no_memory;
-    if (memory->heap != nullptr && real > old_real && !charge(memory->heap, real - old_real))
-        return over_limit;
+    if (!buffer->_in_arena && !memory->blocks.reserve(*memory)) return no_memory;
+    const bool grows = memory->heap != nullptr && real > old_real;
+    if (grows && !charge(memory->heap, real - old_real)) return over_limit;
     // jemalloc zeroes the bytes after the old block, and does not touch fresh pages for that.
     const auto old = static_cast<std::size_t>(buffer->_bytes);
     const int flags = buffer->_flags | (zero ? je::zero_flag : 0);
@@ -41,13 +72,46 @@ Result allocate(const Memory *memory, Buffer *buffer, std::size_t bytes, bool ze
     void *data = buffer->_data == nullptr ? memory->mallocx(bytes, flags)
                                           : memory->rallocx(buffer->_data, bytes, flags);
     if (data == nullptr) {
-        if (memory->heap != nullptr && real > old_real) uncharge(memory->heap, real - old_real);
+        if (grows) undo_charge(memory->heap, real - old_real);
         return no_memory;
     }
     if (memory->heap != nullptr && real < old_real) uncharge(memory->heap, old_real - real);
+    if (buffer->_in_arena) {
+        const std::size_t kept = data == buffer->_data ? real : 0;
+        note_dirty(memory, old_real - std::min(old_real, kept));
+    } else {
+        if (buffer->_data != nullptr) memory->blocks.remove(buffer->_data);
+        memory->blocks.add(data, bytes);
+    }
     buffer->_data = static_cast<char *>(data);
     buffer->_held = static_cast<std::int64_t>(real);
     return done;
+}
+
+// ----
+
+bool lies_in_heap(const Memory *memory, const Buffer *buffer) {
+    return memory->heap != nullptr && !buffer->_in_arena;
+}
+
+void free_block(Memory *memory, Buffer *buffer) {
+    if (buffer->_data == nullptr) return;
+    if (lies_in_heap(memory, buffer)) {
+        if (!knows_blocks(memory->heap)) memory->blocks.remove(start_of(buffer));
+        resize_block(memory->heap, start_of(buffer), size_of(buffer), 0);
+    } else {
+        if (!buffer->_in_arena) memory->blocks.remove(buffer->_data);
+        memory->sdallocx(buffer->_data, static_cast<std::size_t>(buffer->_bytes), buffer->_flags);
+        if (memory->heap != nullptr) uncharge(memory->heap, static_cast<std::size_t>(buffer->_held));
+        if (buffer->_in_arena) note_dirty(memory, static_cast<std::size_t>(buffer->_held));
+    }
+    buffer->_data = nullptr;
+    buffer->_lead = buffer->_held = 0;
+}
+
+Result allocate(Memory *memory, Buffer *buffer, std::size_t bytes, bool zero) {
+    return lies_in_heap(memory, buffer) ? allocate_in_heap(memory, buffer, bytes, zero)
+                                        : allocate_in_jemalloc(memory, buffer, bytes, zero);
 }
 
 // Called by the FFI, perhaps from compiled code, so it runs no Lua and leaves the collector alone.
@@ -119,6 +183,17 @@ int collect(lua_State *L) {
 }
 
 }  // namespace
+
+void release_buffers(Memory *memory) {
+    memory->blocks.for_each([memory](void *block, std::size_t size) {
+        if (memory->heap != nullptr) {
+            resize_block(memory->heap, block, size, 0);
+        } else {
+            memory->dallocx(block, record_flags);
+        }
+    });
+    memory->blocks.free_table(*memory);
+}
 
 void add_buffers(lua_State *L, int native) {
     lua_getfield(L, native, "functions");

@@ -75,18 +75,45 @@ void set_function(lua_State *L, int table, const char *name, int (*function)(lua
     lua_setfield(L, table, name);
 }
 
+bool Owned::reserve(const Memory &memory) {
+    if (!table_.is_full()) return true;
+    constexpr std::size_t first = 64;
+    const std::size_t capacity = table_.capacity() == 0 ? first : 2 * table_.capacity();
+    AddressTable::Entry *old = table_.entries();
+    const std::size_t old_bytes = table_.capacity() * sizeof *old;
+    void *array = memory.mallocx(capacity * sizeof *old, record_flags | je::zero_flag);
+    if (array == nullptr) return false;
+    table_.move_to(static_cast<AddressTable::Entry *>(array), capacity);
+    if (old != nullptr) memory.sdallocx(old, old_bytes, record_flags);
+    return true;
+}
+
+void Owned::free_table(const Memory &memory) {
+    if (table_.entries() == nullptr) return;
+    memory.sdallocx(table_.entries(), table_.capacity() * sizeof(AddressTable::Entry), record_flags);
+}
+
 void add_memory(lua_State *L, int native) {
-    auto *memory = new (lua_newuserdata(L, sizeof(Memory))) Memory{};
-    lua_setfield(L, native, "memory");
-    memory->heap = heap_of(L);
+    void *marker = push_marker(L);
+    Memory memory{};
+    memory.heap = heap_of(L);
     lua_getfield(L, native, "functions");
-    get(L, "mallocx", &memory->mallocx);
-    get(L, "rallocx", &memory->rallocx);
-    get(L, "sdallocx", &memory->sdallocx);
-    get(L, "nallocx", &memory->nallocx);
-    get(L, "realloc", &memory->realloc);
-    get(L, "mallctl", &memory->mallctl);
-    lua_settop(L, -2);
+    get(L, "mallocx", &memory.mallocx);
+    get(L, "rallocx", &memory.rallocx);
+    get(L, "dallocx", &memory.dallocx);
+    get(L, "sdallocx", &memory.sdallocx);
+    get(L, "nallocx", &memory.nallocx);
+    get(L, "realloc", &memory.realloc);
+    get(L, "mallctl", &memory.mallctl);
+    void *place = memory.mallocx(sizeof memory, record_flags);
+    if (place == nullptr) {
+        lua_pushstring(L, "not enough memory");
+        lua_error(L);
+    }
+    await_end(marker, new (place) Memory(memory));
+    lua_settop(L, native);
+    lua_pushlightuserdata(L, place);
+    lua_setfield(L, native, "memory");
     set_function(L, native, "move", move_block);
     set_function(L, native, "move_standard", move_standard_block);
 }

@@ -36,11 +36,12 @@ JEMALLOC_LUA_SHARED_STRUCT(Arena,
     ArenaBlock *_block;
 )
 
-// A buffer's object. `_held` is the block's real size, as it was charged; `_near` the length up to 2^31 - 1.
-// The underscores keep the names apart from those of methods.
+// A buffer's object. `_lead` is where the data begins in its block; `_held` the real size of a block in an
+// arena, as it was charged; `_near` the length up to 2^31 - 1. The underscores keep the names apart from
+// those of methods.
 JEMALLOC_LUA_SHARED_STRUCT(Buffer,
     Element *_data;
-    int64_t _n, _bytes, _held;
+    int64_t _n, _bytes, _lead, _held;
     int32_t _near, _flags;
     bool _freed, _in_arena;
     ArenaBlock *_arena;

@@ -235,6 +235,7 @@ class Verified final : public EntryMemory {
         check(ptr, size);
         live_.erase(reinterpret_cast<std::uintptr_t>(ptr));
         if (heap_.state.ends_with(ptr)) {
+            run_all(heap_.state.at_end);
             if (live_.count() > 0) report_leak();
             while (freed_count_ > 0) release_oldest();
             if (by_tool_) tools::forget(ptr, size + red_zone_);

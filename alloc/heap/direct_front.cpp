@@ -200,6 +200,7 @@ const Front direct_front{
     .requests = [](const Heap &heap) { return direct(heap).requests(); },
     .goes_as_a_whole = [](const Heap &heap) { return direct(heap).goes_as_a_whole(); },
     .limit_changed = [](Heap &heap) { heap_from(&heap).limit_changed(); },
+    .map_ahead = [](Heap &, bool) {},
     .verify = nullptr,
     .is_valid = [](const Heap &) { return true; },
 };

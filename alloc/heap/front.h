@@ -27,6 +27,8 @@ struct Front {
     bool (*goes_as_a_whole)(const Heap &);
     // The limit has changed, or what it leaves without the front's doing.
     void (*limit_changed)(Heap &);
+    // Whether blocks are Lua's, which writes to what it asks for, so that pages may be mapped ahead.
+    void (*map_ahead)(Heap &, bool);
     // Reports where no block in use of `size` bytes begins at `block`; null: the front verifies nothing.
     void (*verify)(Heap &, const void *block, std::size_t size);
     // What holds for all of the heap: for tests.

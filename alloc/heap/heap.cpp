@@ -111,6 +111,7 @@ void jemalloc_lua_heap::end() {
     attach(nullptr);
     budget_.watch(nullptr);
     if (has_begun_) tell(&Observer::ended, *this);
+    run_all(state.at_end);
     if (state.verified != nullptr) state.verified->end();
     front_->destroy(*this);
 }

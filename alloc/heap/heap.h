@@ -15,6 +15,7 @@
 #include <cstdint>
 
 #include "blocks/identity.h"
+#include "heap/at_end.h"
 #include "heap/front.h"
 #include "heap/observer.h"
 #include "luajit/collector.h"
@@ -59,6 +60,7 @@ struct jemalloc_lua_heap : private jemalloc_lua::Watcher {
         jemalloc_lua::luajit::SweepCut cut;  // of closing.cpp, while jemalloc_lua_close() runs
         bool frees_nothing = false;          // the same: all memory goes with the heap
         jemalloc_lua::EntryMemory *verified = nullptr;  // of check/verified.cpp
+        jemalloc_lua::AtEnd *at_end = nullptr;
 
         bool ends_with(const void *block) const { return owns_heap && block == identity.state_block; }
     };

@@ -71,6 +71,7 @@ constexpr Front front_of{
     .requests = [](const Heap &heap) { return heap_from<Links>(const_cast<Heap *>(&heap)).requests(); },
     .goes_as_a_whole = [](const Heap &) { return Links::before_header == 0; },
     .limit_changed = [](Heap &) {},
+    .map_ahead = [](Heap &heap, bool wanted) { heap_from<Links>(&heap).pages().set_map_ahead(wanted); },
     .verify = [](Heap &heap, const void *block,
                  std::size_t size) { heap_from<Links>(&heap).verify(block, size); },
     .is_valid = [](const Heap &heap) { return heap_from<Links>(const_cast<Heap *>(&heap)).is_valid(); },

@@ -28,6 +28,11 @@ void Budget::uncharge(std::size_t bytes) {
     give(bytes);
 }
 
+void Budget::undo_charge(std::size_t bytes) {
+    counts_.charged -= bytes;
+    undo(bytes);
+}
+
 void Budget::set_thresholds() {
     upper_ = std::min({counts_.limit, next_push_, publish_above_});
     lower_ = collector_.is_pushed() ? SIZE_MAX : publish_below_;

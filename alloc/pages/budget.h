@@ -78,6 +78,8 @@ class Budget {
     // leave them out.
     bool charge(std::size_t bytes);
     void uncharge(std::size_t bytes);
+    // Charged bytes for which there turned out to be no memory.
+    void undo_charge(std::size_t bytes);
 
     // Bytes; 0: none.
     void set_limits(std::size_t limit, std::size_t soft_limit);

@@ -95,6 +95,7 @@ void *Pages::move(void *block, std::size_t old_size, std::size_t new_size) {
 }
 
 void Pages::map_ahead(void *block, std::size_t old_size, std::size_t new_size) {
+    if (!maps_ahead_) return;
     const std::size_t bytes = policy::surely_written(old_size, new_size, luajit::is_table_part(new_size));
     populate_new(static_cast<char *>(block) + old_size, bytes);
 }

@@ -95,6 +95,9 @@ class Pages {
         Pages &pages_;
     };
 
+    // Whether pages are mapped before they are touched: not where huge blocks may stay untouched.
+    void set_map_ahead(bool wanted) { maps_ahead_ = wanted; }
+
     ExtentMap &map() { return map_; }
     const Settings &settings() const { return settings_; }
     const Counts &counts() const { return counts_; }
@@ -132,6 +135,7 @@ class Pages {
     policy::Dirty dirty_;
     Counts counts_;
     bool unlimited_ = false;
+    bool maps_ahead_ = true;
 };
 
 }  // namespace jemalloc_lua

@@ -12,6 +12,7 @@
 #include "state/closing.h"
 #include "state/creation.h"
 #include "state/inside.h"
+#include "system/kernel.h"
 
 namespace jemalloc_lua {
 
@@ -28,12 +29,36 @@ void count_heap(const Heap *heap, jemalloc_lua_stats *stats) {
     *stats = heap->stats();
 }
 
+void *resize_block(Heap *heap, void *block, std::size_t old_size, std::size_t new_size) {
+    heap->front().map_ahead(*heap, false);
+    void *resized = heap->entry()(heap, block, old_size, new_size);
+    heap->front().map_ahead(*heap, true);
+    return resized;
+}
+
+bool knows_blocks(const Heap *heap) {
+    return &heap->front() != &direct_front && heap->state.verified == nullptr;
+}
+
 bool charge(Heap *heap, std::size_t bytes) {
     return heap->charge(bytes);
 }
 
 void uncharge(Heap *heap, std::size_t bytes) {
     heap->budget().uncharge(bytes);
+}
+
+void undo_charge(Heap *heap, std::size_t bytes) {
+    heap->budget().undo_charge(bytes);
+}
+
+void clear(void *memory, std::size_t bytes) {
+    clear_pages(memory, bytes);
+}
+
+void at_end(Heap *heap, AtEnd *what) {
+    what->next = heap->state.at_end;
+    heap->state.at_end = what;
 }
 
 std::size_t room_of(const Heap *heap) {

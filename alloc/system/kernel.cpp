@@ -129,6 +129,23 @@ bool has_memory(void *ptr, std::size_t bytes) {
     return true;
 }
 
+void clear_pages(void *ptr, std::size_t bytes) {
+    constexpr std::size_t worth_a_call = std::size_t{256} << 10;
+    char *start = static_cast<char *>(ptr);
+    char *end = start + bytes;
+    if (bytes >= worth_a_call) {
+        const KeepErrno keep;
+        char *first = page_of(start + page_size() - 1);
+        char *last = page_of(end);
+        // As jemalloc's own zeroing does. Locked pages stay.
+        if (madvise(first, static_cast<std::size_t>(last - first), MADV_DONTNEED) == 0) {
+            std::memset(start, 0, static_cast<std::size_t>(first - start));
+            start = last;
+        }
+    }
+    std::memset(start, 0, static_cast<std::size_t>(end - start));
+}
+
 void want_huge_pages(void *ptr, std::size_t bytes) {
     advise(ptr, bytes, MADV_HUGEPAGE);
 }

@@ -33,6 +33,9 @@ void populate_new(void *ptr, std::size_t bytes);
 // Whether all pages of a range, which starts and ends with one, have memory.
 bool has_memory(void *ptr, std::size_t bytes);
 
+// Makes a range read as zeros. Where that is many pages, they go to the system rather than be written.
+void clear_pages(void *ptr, std::size_t bytes);
+
 // Advises the kernel to use huge pages in a range, or small ones. Nothing where the range is smaller than
 // one.
 void want_huge_pages(void *ptr, std::size_t bytes);

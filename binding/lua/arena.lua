@@ -15,7 +15,7 @@ local band, bnot, bor, lshift = bit.band, bit.bnot, bit.bor, bit.lshift
 
 local bad_argument, bad_self, fail = native.bad_argument, native.bad_self, native.fail
 local check_size, check_flags = native.check_size, native.check_flags
-local memory = native.memory
+local memory = native.record
 
 local c_mallocx = native.bind("mallocx", "void *(*)(int64_t, int)")
 local c_tcache_create = native.bind("tcache_create", "int (*)(void *, void *)")

@@ -101,6 +101,8 @@ local function check_flags(fn, flags)
     return flags
 end
 
+-- The module's record of this state (memory.h), for functions that the FFI calls.
+native.record = cast(void_ptr, native.memory)
 native.bind, native.bad_argument, native.bad_self, native.bad_pointer =
     bind, bad_argument, bad_self, bad_pointer
 native.is_pointer, native.is_place, native.check_size, native.check_flags, native.MAX_SIZE =

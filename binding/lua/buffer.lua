@@ -22,7 +22,7 @@ local ENOMEM = J.ENOMEM
 local c_resize = native.bind("buffer_resize", "int (*)(void *, void *, int64_t, int64_t, bool)")
 local c_release = native.bind("buffer_release", "void (*)(void *, void *)")
 local c_held = native.bind("buffer_held", "double (*)(void *)")
-local memory, collect, push_collector = native.memory, native.collect, native.push_collector
+local memory, collect, push_collector = native.record, native.collect, native.push_collector
 local DUE, OVER_LIMIT, NO_MEMORY = native.BUFFER_DUE, native.BUFFER_OVER_LIMIT, native.BUFFER_NO_MEMORY
 
 local MAX_BYTES = 2 ^ 53
@@ -46,7 +46,7 @@ local function resize(buffer, n, zero, element_size)
     if result == OVER_LIMIT or result == NO_MEMORY then
         return nil, ENOMEM
     elseif result == DUE then
-        push_collector(memory)
+        push_collector(native.memory)
     end
     return buffer
 end

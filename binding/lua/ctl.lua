@@ -170,7 +170,7 @@ local old_writes = {
 
 -- Whether the module made the tcache of an id, since the last fork(). jemalloc flushes and destroys any id without a
 -- check, and a wrong id corrupts its memory.
-local memory = native.memory
+local memory = native.record
 local tcache_note = native.bind("tcache_note", "void (*)(void *, unsigned)")
 local tcache_is_live = native.bind("tcache_is_live", "int (*)(void *, unsigned)")
 local tcache_forget = native.bind("tcache_forget", "void (*)(void *, unsigned)")

@@ -48,6 +48,7 @@ extern "C" {
     F(lua_pushvfstring, 3)             \
     F(lua_setallocf, 3)                \
     F(lua_setfield, 3)                 \
+    F(lua_setmetatable, 2)             \
     F(lua_settop, 2)                   \
     F(lua_tointeger, 2)                \
     F(lua_tolstring, 3)                \
