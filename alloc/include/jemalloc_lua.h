@@ -63,7 +63,7 @@ enum jemalloc_lua_front {
 enum jemalloc_lua_arena {
     /* Begin on a shared arena; take an arena of its own when the footprint passes arena_threshold. */
     JEMALLOC_LUA_ARENA_AUTO = -1,
-    /* An arena of its own from the start: some 150 KB of resident memory and 100 us each. */
+    /* An arena of its own from the start: some 100 KB of resident memory and 100 us each. */
     JEMALLOC_LUA_ARENA_OWN = -2,
     /* One of a small set of arenas of this library's (one per CPU), in turn. */
     JEMALLOC_LUA_ARENA_SHARED = -3,
