@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <atomic>
 
+#include "system/extent_hooks.h"
+
 namespace jemalloc_lua {
 namespace {
 
@@ -75,6 +77,7 @@ jemalloc_lua_stats jemalloc_lua_heap::stats() const {
     stats.arena = arena_.index();
     stats.fallbacks = arena_.placement().fallbacks | state.fallbacks;
     stats.requests = front_->requests(*this);
+    stats.way_back = static_cast<unsigned>(way_back());
     front_->count(*this, stats);
     if (state.verified != nullptr) {
         stats.cached_bytes += state.verified->held_back();

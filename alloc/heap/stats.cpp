@@ -13,6 +13,8 @@
 namespace jemalloc_lua {
 namespace {
 
+// enum jemalloc_lua_way_back
+constexpr const char *way_back_names[] = {"purge", "remap", "none", nullptr};
 constexpr const char *fallback_words[] = {"arena", "tcache", nullptr};  // JEMALLOC_LUA_FALLBACK_* bits
 
 #define FIELD(name) offsetof(Stats, name), sizeof(Stats::name)
@@ -50,6 +52,8 @@ constexpr Statistic table[] = {
      "what the heap did not get: JEMALLOC_LUA_FALLBACK_* bits", fallback_words},
     {"requests", Unit::number, Kind::counter, in_top | in_process_list | as_rate, FIELD(requests), "[r]ate",
      "blocks asked for, those that stand ready included"},
+    {"way_back", Unit::word, Kind::gauge, nowhere, FIELD(way_back), nullptr,
+     "how unused pages return to the system: enum jemalloc_lua_way_back", way_back_names},
 };
 #undef FIELD
 

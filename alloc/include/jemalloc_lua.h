@@ -223,6 +223,13 @@ JEMALLOC_LUA_API void jemalloc_lua_close(lua_State *L);
 #define JEMALLOC_LUA_FALLBACK_ARENA 1u  /* a shared arena: jemalloc has no more (about 4,090) */
 #define JEMALLOC_LUA_FALLBACK_TCACHE 2u /* no tcache of its own: jemalloc has no more, or no memory */
 
+/* How pages of this library's arenas return to the system. It holds for the process. */
+enum jemalloc_lua_way_back {
+    JEMALLOC_LUA_WAY_BACK_PURGE = 0, /* madvise() */
+    JEMALLOC_LUA_WAY_BACK_REMAP = 1, /* mmap() over them: madvise() is refused, or memory locked */
+    JEMALLOC_LUA_WAY_BACK_NONE = 2   /* the system has refused both */
+};
+
 /*
  * What a state's heap holds; a field is in bytes unless its comment says what it counts. The caller sets
  * `size` to sizeof(jemalloc_lua_stats). Later versions add fields at the end; fields that an older library
@@ -251,6 +258,7 @@ typedef struct jemalloc_lua_stats {
     unsigned front;      /* enum jemalloc_lua_front */
     unsigned fallbacks;  /* what the heap did not get: JEMALLOC_LUA_FALLBACK_* bits */
     uint64_t requests;   /* blocks asked for, those that stand ready included */
+    unsigned way_back;   /* how unused pages return to the system: enum jemalloc_lua_way_back */
 } jemalloc_lua_stats;
 
 /* Fills stats. EINVAL for a state of another allocator, NULL, or a `size` smaller than the first version's.

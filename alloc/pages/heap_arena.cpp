@@ -69,7 +69,7 @@ unsigned HeapArena::index() const {
     placement_.owns = true;
     left_on_first_ = held;
     set_flags();
-    purge_arena(placement_.first);
+    stayed_ = purge_arena(placement_.first);
     return true;
 }
 
@@ -86,17 +86,18 @@ std::size_t HeapArena::bytes_on_first(std::size_t held) const {
     return arena_ == placement_.first && !thread_arena_ ? held : 0;
 }
 
-void HeapArena::purge(bool flush_tcache_first) const {
+void HeapArena::purge(bool flush_tcache_first) {
     if (flush_tcache_first && has_tcache_) flush_tcache(tcache_);
-    purge_arena(index());
+    stayed_ = purge_arena(index());
 }
 
-std::size_t HeapArena::trim() const {
+std::size_t HeapArena::trim() {
     if (has_tcache_) flush_tcache(tcache_);
     const std::size_t before = dirty_bytes(index());
-    purge_arena(index());
+    stayed_ = purge_arena(index());
     const std::size_t after = dirty_bytes(index());
-    return before > after ? before - after : 0;
+    const std::size_t bytes = before > after ? before - after : 0;
+    return bytes - std::min(bytes, stayed_);
 }
 
 std::size_t HeapArena::active() const {

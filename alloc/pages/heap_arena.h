@@ -46,9 +46,11 @@ class HeapArena {
     std::size_t bytes_on_first(std::size_t held) const;
 
     // Returns the arena's dirty pages to the system; the tcache's blocks to the arena first, if wanted.
-    void purge(bool flush_tcache_first = false) const;
+    void purge(bool flush_tcache_first = false);
+    // Of what was purged last, the bytes that stayed: the system has refused them.
+    std::size_t stayed() const { return stayed_; }
     // The same with the tcache, and the bytes that this made of the arena's dirty pages.
-    std::size_t trim() const;
+    std::size_t trim();
     // Bytes of the own arena's pages that hold blocks or were cached; 0 without such an arena.
     std::size_t active() const;
 
@@ -62,6 +64,7 @@ class HeapArena {
     Placement placement_;
     std::size_t left_on_first_ = 0;   // bytes there since migration
     std::size_t dirty_on_first_ = 0;  // bytes freed there since it was last purged
+    std::size_t stayed_ = 0;
     unsigned arena_;
     unsigned tcache_ = 0;
     bool has_tcache_ = false;

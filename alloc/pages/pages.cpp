@@ -113,7 +113,7 @@ void *Pages::take(std::size_t bytes, Use use, std::size_t counted) {
         counts_.block_bytes += bytes;
     }
     dirty_.taken(bytes);
-    if (arena_.migrate_if_due(budget_.counts().own())) counts_.purged += dirty_.purged();
+    if (arena_.migrate_if_due(budget_.counts().own())) note_purged();
     if (use != Use::slab && settings_.is_huge(bytes)) advise_new(start, bytes);
     return start;
 }
@@ -164,9 +164,17 @@ void Pages::give(void *start) {
 
 // ---- Idle, and purged
 
-void Pages::purge() {
+// What the system has not taken is jemalloc's to hand out again, but it has not gone.
+std::size_t Pages::note_purged() {
+    const std::size_t bytes = dirty_.purged();
+    const std::size_t gone = bytes - std::min(bytes, arena_.stayed());
+    counts_.purged += gone;
+    return gone;
+}
+
+std::size_t Pages::purge() {
     arena_.purge();
-    counts_.purged += dirty_.purged();
+    return note_purged();
 }
 
 void Pages::release_idle() {
@@ -193,9 +201,9 @@ std::size_t Pages::trim() {
         budget_.give(ExtentMap::bytes_of(map_.capacity()));
         map_.resize(0, 0);
     }
-    const std::size_t bytes = std::max(before - budget_.counts().held, dirty_.bytes());
-    purge();
-    return bytes;
+    const std::size_t released = before - budget_.counts().held;
+    const std::size_t gone = purge();
+    return std::max(released - std::min(released, arena_.stayed()), gone);
 }
 
 void Pages::release_all() {

@@ -118,7 +118,9 @@ class Pages {
     // Bytes of an extent went back to jemalloc.
     void note_dirty(const Extent &extent, std::size_t bytes);
     void release_idle();
-    void purge();
+    // The bytes that went.
+    std::size_t purge();
+    std::size_t note_purged();
 
     // Of growth.cpp.
     bool wants_huge_pages(std::size_t bytes) const;

@@ -28,7 +28,7 @@ Heap *make_heap(const Options &options) {
     Heap *heap = front_for(options).create(options);
     if (heap == nullptr) return nullptr;
     if (options.scrub != 0) heap->set_entry(Entry::scrubbing, scrubbing_entry);
-    const bool usable = guard_hooks() == nullptr || has_shared_arenas();
+    const bool usable = !addresses_are_guarded() || has_shared_arenas();
     if (usable && verify_if_wanted(*heap, options)) return heap;
     heap->end();
     return nullptr;
@@ -121,7 +121,7 @@ Heap *create_heap(const Options *given, bool limited) {
         errno = EINVAL;
         return nullptr;
     }
-    const bool too_high = guard_hooks() != nullptr && is_foreign(options.arena);
+    const bool too_high = addresses_are_guarded() && is_foreign(options.arena);
     if (too_high) {
         options.arena = JEMALLOC_LUA_ARENA_SHARED;
         if (options.tcache == JEMALLOC_LUA_TCACHE_THREAD) options.tcache = JEMALLOC_LUA_TCACHE_NONE;

@@ -10,6 +10,7 @@
 
 #include "base/process.h"
 #include "jemalloc_lua.h"
+#include "system/extent_hooks.h"
 #include "system/jemalloc.h"
 #include "system/low_addresses.h"
 #include "system/mallctl.h"
@@ -56,10 +57,17 @@ constinit je::ArenaName dirty_decay_ms("arena.0.dirty_decay_ms");
 constinit je::ArenaName muzzy_decay_ms("arena.0.muzzy_decay_ms");
 constinit je::ArenaName extent_hooks("arena.0.extent_hooks");
 constinit je::ArenaName purge("arena.0.purge");
+constinit je::ArenaName dss("arena.0.dss");
 constinit je::ArenaName reset("arena.0.reset");
 constinit je::ArenaName dirty_pages("stats.arenas.0.pdirty", 2);
 constinit je::ArenaName muzzy_pages("stats.arenas.0.pmuzzy", 2);
 constinit je::ArenaName active_pages("experimental.arenas.0.pactivep", 2);
+
+// An arena with hooks must not turn to sbrk(): where mmap() has nothing, jemalloc 5.3 calls itself without
+// end for its own records then (extent_alloc_dss() asks for the memory that base_map() is to get).
+void prepare(unsigned index) {
+    dss.write(index, "disabled");
+}
 
 Shared *find_shared(unsigned index) {
     for (unsigned i = 0; i < pool.shared_count; ++i) {
@@ -73,10 +81,11 @@ Shared *find_shared(unsigned index) {
 std::optional<unsigned> create_arena() {
     unsigned index = 0;
     std::size_t size = sizeof index;
-    extent_hooks_t *hooks = guard_hooks();
+    extent_hooks_t *hooks = arena_hooks();
     const std::size_t hooks_size = hooks == nullptr ? 0 : sizeof hooks;
     void *with = hooks == nullptr ? nullptr : static_cast<void *>(&hooks);
     if (je::mallctl("arenas.create", &index, &size, with, hooks_size) != 0 || index >= max_arenas) return {};
+    prepare(index);
     return index;
 }
 
@@ -86,6 +95,18 @@ void set_decay(unsigned index, std::intptr_t dirty_ms, std::intptr_t muzzy_ms) {
     };
     dirty_decay_ms.write(index, or_default(dirty_ms, "arenas.dirty_decay_ms"));
     muzzy_decay_ms.write(index, or_default(muzzy_ms, "arenas.muzzy_decay_ms"));
+}
+
+void install_hooks(unsigned index) {
+    if (arena_hooks() == nullptr) return;
+    extent_hooks.write(index, arena_hooks());
+    prepare(index);
+}
+
+// Whether an arena has our hooks.
+bool is_ours(unsigned index) {
+    extent_hooks_t *installed = nullptr;
+    return extent_hooks.read(index, &installed) == 0 && installed != nullptr && installed == arena_hooks();
 }
 
 // Whether this jemalloc is no one else's. Its arena 0 is there from the start, then, with hardly anything in
@@ -103,7 +124,8 @@ unsigned shared_arena() {
         p.shared_wanted =
             static_cast<unsigned>(std::clamp<long>(sysconf(_SC_NPROCESSORS_ONLN), 1, max_shared));
     }
-    if (p.shared_count == 0 && is_private() && guard_hooks() == nullptr) {
+    if (p.shared_count == 0 && is_private() && !addresses_are_guarded()) {
+        install_hooks(0);
         p.shared[p.shared_count++] = {0, 0, 0};
         return 0;
     }
@@ -174,9 +196,7 @@ bool arena_is_open(unsigned index) {
 }
 
 bool arena_is_guarded(unsigned index) {
-    extent_hooks_t *installed = nullptr;
-    return guard_hooks() == nullptr ||
-           (extent_hooks.read(index, &installed) == 0 && installed == guard_hooks());
+    return !addresses_are_guarded() || is_ours(index);
 }
 
 bool has_shared_arenas() {
@@ -196,8 +216,11 @@ void give_extent(void *memory, std::size_t size, std::size_t alignment) {
     je::sdallocx(memory, size, je::align_flag(alignment) | je::no_tcache_flag);
 }
 
-void purge_arena(unsigned index) {
+std::size_t purge_arena(unsigned index) {
+    const std::uint64_t before = bytes_that_stayed();
     purge.trigger(index);
+    if (!is_ours(index) && !pages_can_be_purged()) return SIZE_MAX;
+    return static_cast<std::size_t>(bytes_that_stayed() - before);
 }
 
 std::size_t dirty_bytes(unsigned index) {

@@ -49,8 +49,9 @@ unsigned thread_arena();
 void *take_extent(std::size_t size, std::size_t alignment, unsigned index);
 void give_extent(void *memory, std::size_t size, std::size_t alignment);
 
-// Returns all dirty pages of an arena to the system.
-void purge_arena(unsigned index);
+// Returns all dirty pages of an arena to the system. Of them, so many bytes stayed, because it does not take
+// them (extent_hooks.h); SIZE_MAX: all.
+std::size_t purge_arena(unsigned index);
 
 // Bytes of an arena's dirty and muzzy pages. Refreshes jemalloc's statistics of all arenas:
 // not for a hot path.

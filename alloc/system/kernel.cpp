@@ -25,19 +25,6 @@
 namespace jemalloc_lua {
 namespace {
 
-// LuaJIT's own allocator leaves errno as it is, and so must this: ffi.errno() is asked for after the blocks
-// for a C function's results.
-class KeepErrno {
-  public:
-    KeepErrno() = default;
-    KeepErrno(const KeepErrno &) = delete;
-    KeepErrno &operator=(const KeepErrno &) = delete;
-    ~KeepErrno() { errno = error_; }
-
-  private:
-    int error_ = errno;
-};
-
 std::atomic<bool> moves_pages = true;
 
 // Where so many bytes can be mapped, from the start of a page table on; null: anywhere. No more than a hint:

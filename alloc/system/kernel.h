@@ -2,10 +2,24 @@
 // ones.
 #pragma once
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 
 namespace jemalloc_lua {
+
+// LuaJIT's own allocator leaves errno as it is, and so must this: ffi.errno() is asked for after the blocks
+// for a C function's results.
+class KeepErrno {
+  public:
+    KeepErrno() = default;
+    KeepErrno(const KeepErrno &) = delete;
+    KeepErrno &operator=(const KeepErrno &) = delete;
+    ~KeepErrno() { errno = error_; }
+
+  private:
+    int error_ = errno;
+};
 
 std::size_t page_size();
 

@@ -24,9 +24,6 @@ constexpr std::size_t hint_step = std::size_t{2} << 20;
 // one is needed once in a thousand times.
 constexpr int max_hints = 64;
 
-extent_hooks_t *plain = nullptr;  // jemalloc's own
-extent_hooks_t guarded;
-
 // Where the next mapping goes: after the last one, so that mappings lie side by side.
 std::atomic<std::uintptr_t> next_hint{0};
 // mmap() has returned an address that is too high, so it is asked with a hint from then on.
@@ -69,8 +66,25 @@ void *map_low(std::size_t size, std::size_t alignment) {
     return nullptr;
 }
 
-void *guarded_alloc(extent_hooks_t *, void *wanted, std::size_t size, std::size_t alignment, bool *zero,
-                    bool *commit, unsigned arena) {
+bool is_needed() {
+    const int wanted = environment_settings().address_guard;
+    if (wanted != address_guard_auto) return wanted != 0;
+#if defined(__x86_64__)
+    return false;
+#else
+    return true;
+#endif
+}
+
+}  // namespace
+
+bool addresses_are_guarded() {
+    static constinit Once<bool> guarded;
+    return guarded.get(is_needed);
+}
+
+void *alloc_low(extent_hooks_t *plain, void *wanted, std::size_t size, std::size_t alignment, bool *zero,
+                bool *commit, unsigned arena) {
     if (wanted != nullptr && !is_low(wanted, size)) return nullptr;
     if (wanted != nullptr || !hints_needed.load(std::memory_order_relaxed)) {
         bool zeroed = *zero;
@@ -87,34 +101,6 @@ void *guarded_alloc(extent_hooks_t *, void *wanted, std::size_t size, std::size_
     void *ptr = map_low(size, alignment);
     if (ptr != nullptr) *zero = *commit = true;
     return ptr;
-}
-
-bool is_needed() {
-    const int wanted = environment_settings().address_guard;
-    if (wanted != address_guard_auto) return wanted != 0;
-#if defined(__x86_64__)
-    return false;
-#else
-    return true;
-#endif
-}
-
-extent_hooks_t *make_hooks() {
-    if (!is_needed()) return nullptr;
-    plain = je::read<extent_hooks_t *>("arena.0.extent_hooks");
-    if (plain == nullptr) return nullptr;
-    guarded = *plain;
-    guarded.alloc = guarded_alloc;
-    // With opt.retain jemalloc's own hook would not unmap either, and where there is none, it is not asked.
-    if (je::read<bool>("opt.retain")) guarded.dalloc = nullptr;
-    return &guarded;
-}
-
-}  // namespace
-
-extent_hooks_t *guard_hooks() {
-    static constinit Once<extent_hooks_t *> hooks;
-    return hooks.get(make_hooks);
 }
 
 void lower_address_end(std::uintptr_t end) {

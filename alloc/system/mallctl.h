@@ -20,7 +20,10 @@ class ArenaName {
 
     int trigger(unsigned index) { return call(index, nullptr, nullptr, nullptr, 0); }
 
-    int write(unsigned index, ssize_t value) { return call(index, nullptr, nullptr, &value, sizeof value); }
+    template <class T>
+    int write(unsigned index, T value) {
+        return call(index, nullptr, nullptr, &value, sizeof value);
+    }
 
     template <class T>
     int read(unsigned index, T *value) {

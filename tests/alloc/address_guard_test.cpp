@@ -16,6 +16,7 @@
 
 #include "support.h"
 #include "system/arenas.h"
+#include "system/extent_hooks.h"
 
 namespace {
 
@@ -135,7 +136,7 @@ TEST(AddressGuardHooks, LetAnArenaGrowAndRetainAsEver) {
     };
     const std::string plain = after(nullptr);
     EXPECT_NE(std::string::npos, plain.find("retained"));
-    EXPECT_EQ(plain, after(jemalloc_lua::guard_hooks()));
+    EXPECT_EQ(plain, after(jemalloc_lua::arena_hooks()));
 }
 
 // ---- In a process of its own, with other settings. Death tests run first, before there is an arena.

@@ -1,0 +1,138 @@
+#include "system/extent_hooks.h"
+
+#include <sys/mman.h>
+
+#include <atomic>
+#include <cerrno>
+
+#include "base/process.h"
+#include "system/kernel.h"
+#include "system/low_addresses.h"
+
+// Linux 5.18.
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24
+#endif
+
+namespace jemalloc_lua {
+namespace {
+
+extent_hooks_t *plain = nullptr;  // jemalloc's own
+extent_hooks_t hooks;
+bool guards_addresses = false;
+
+std::atomic<WayBack> way{WayBack::purge};
+std::atomic<std::uint64_t> stayed{0};
+
+void note(WayBack wanted) {
+    WayBack now = way.load(std::memory_order_relaxed);
+    while (now < wanted && !way.compare_exchange_weak(now, wanted, std::memory_order_relaxed)) {
+    }
+}
+
+constexpr int anonymous = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+
+// ---- The hooks. jemalloc's convention: true is a refusal.
+
+// jemalloc wants more than it needs, to retain it, where the memory need not be committed
+// (extent_grow_retained() in jemalloc 5.3). A lock would give memory to all of it.
+void *reserve(std::size_t size) {
+    const KeepErrno keep;
+    void *ptr = mmap(nullptr, size, PROT_NONE, anonymous, -1, 0);
+    return ptr == MAP_FAILED ? nullptr : ptr;
+}
+
+void *take(extent_hooks_t *, void *wanted, std::size_t size, std::size_t alignment, bool *zero, bool *commit,
+           unsigned arena) {
+    if (guards_addresses) return alloc_low(plain, wanted, size, alignment, zero, commit, arena);
+    const bool may_wait = wanted == nullptr && !*commit && alignment <= page_size();
+    if (way_back() != WayBack::purge && may_wait) return reserve(size);
+    return plain->alloc(plain, wanted, size, alignment, zero, commit, arena);
+}
+
+bool decommit(extent_hooks_t *, void *ptr, std::size_t, std::size_t offset, std::size_t length, unsigned) {
+    if (way_back() == WayBack::purge) return true;
+    const KeepErrno keep;
+    return mmap(static_cast<char *>(ptr) + offset, length, PROT_NONE, anonymous | MAP_FIXED, -1, 0) ==
+           MAP_FAILED;
+}
+
+bool commit(extent_hooks_t *, void *ptr, std::size_t, std::size_t offset, std::size_t length, unsigned) {
+    const KeepErrno keep;
+    return mprotect(static_cast<char *>(ptr) + offset, length, PROT_READ | PROT_WRITE) != 0;
+}
+
+bool map_over(void *ptr, std::size_t size) {
+    return mmap(ptr, size, PROT_READ | PROT_WRITE, anonymous | MAP_FIXED, -1, 0) != MAP_FAILED;
+}
+
+// The first refusal: jemalloc takes the extent for a committed one. Where locks give memory to all that is
+// mapped (mlockall()), another mapping is of no use.
+bool purge_refused(void *ptr, std::size_t size) {
+    note(WayBack::remap);
+    if (madvise(ptr, size, MADV_DONTNEED_LOCKED) == 0 || map_over(ptr, size)) return false;
+    note(WayBack::none);
+    stayed.fetch_add(size, std::memory_order_relaxed);
+    return true;
+}
+
+bool purge(extent_hooks_t *, void *ptr, std::size_t size, std::size_t offset, std::size_t length,
+           unsigned arena) {
+    const KeepErrno keep;
+    if (!plain->purge_forced(plain, ptr, size, offset, length, arena)) return false;
+    return purge_refused(static_cast<char *>(ptr) + offset, length);
+}
+
+// Where the system does not overcommit, jemalloc's own hooks do what these do.
+bool jemalloc_decommits() {
+    const std::size_t size = page_size();
+    void *page = mmap(nullptr, size, PROT_READ | PROT_WRITE, anonymous, -1, 0);
+    if (page == MAP_FAILED) return false;
+    const bool does = plain->decommit != nullptr && !plain->decommit(plain, page, size, 0, size, 0);
+    munmap(page, size);
+    return does;
+}
+
+extent_hooks_t *make_hooks() {
+    plain = je::read<extent_hooks_t *>("arena.0.extent_hooks");
+    if (plain == nullptr) return nullptr;
+    guards_addresses = addresses_are_guarded();
+    hooks = *plain;
+    hooks.alloc = take;
+    // With opt.retain jemalloc's own hook would not unmap either, and where there is none, it is not asked.
+    if (je::read<bool>("opt.retain")) hooks.dalloc = nullptr;
+    if (!jemalloc_decommits()) {
+        hooks.commit = commit;
+        hooks.decommit = decommit;
+    }
+    if (plain->purge_forced != nullptr) hooks.purge_forced = purge;
+    if (!pages_can_be_purged()) note(WayBack::remap);
+    return &hooks;
+}
+
+}  // namespace
+
+extent_hooks_t *arena_hooks() {
+    static constinit Once<extent_hooks_t *> made;
+    return made.get(make_hooks);
+}
+
+WayBack way_back() {
+    return way.load(std::memory_order_relaxed);
+}
+
+std::uint64_t bytes_that_stayed() {
+    return stayed.load(std::memory_order_relaxed);
+}
+
+bool pages_can_be_purged() {
+    const KeepErrno keep;
+    const std::size_t size = page_size();
+    void *page = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED) return true;  // nobody can tell
+    const bool can = madvise(page, size, MADV_DONTNEED) == 0;
+    munmap(page, size);
+    return can;
+}
+
+}  // namespace jemalloc_lua
