@@ -44,8 +44,15 @@ int move_block(lua_State *L) {
 int move_standard_block(lua_State *L) {
     const auto *memory = static_cast<const Memory *>(lua_touserdata(L, 1));
     void **address = address_in(L, 2);
-    if (store(L, address, memory->realloc(*address, static_cast<std::size_t>(luaL_checknumber(L, 3)))))
-        return 1;
+    const auto size = static_cast<std::size_t>(luaL_checknumber(L, 3));
+    void *moved = nullptr;
+    if (*address != nullptr && memory->ids->arenas_chosen != 0) {
+        moved = memory->rallocx(*address, size, je::no_tcache_flag);
+        if (moved == nullptr) errno = ENOMEM;
+    } else {
+        moved = memory->realloc(*address, size);
+    }
+    if (store(L, address, moved)) return 1;
     lua_pushnumber(L, errno);
     return 2;
 }
@@ -105,7 +112,9 @@ void add_memory(lua_State *L, int native) {
     get(L, "nallocx", &memory.nallocx);
     get(L, "realloc", &memory.realloc);
     get(L, "mallctl", &memory.mallctl);
-    void *place = memory.mallocx(sizeof memory, record_flags);
+    memory.ids = ids_of(memory.mallctl);
+    memory.client = new_client();
+    void *place = memory.ids == nullptr ? nullptr : memory.mallocx(sizeof memory, record_flags);
     if (place == nullptr) {
         lua_pushstring(L, "not enough memory");
         lua_error(L);
@@ -114,6 +123,12 @@ void add_memory(lua_State *L, int native) {
     lua_settop(L, native);
     lua_pushlightuserdata(L, place);
     lua_setfield(L, native, "memory");
+    set_number(L, "client", memory.client);
+    lua_getfield(L, native, "functions");
+    set_address(L, "arena_owners", memory.ids->arenas.data());
+    set_address(L, "tcache_owners", memory.ids->tcaches.data());
+    set_address(L, "arenas_chosen", &memory.ids->arenas_chosen);
+    lua_settop(L, native);
     set_function(L, native, "move", move_block);
     set_function(L, native, "move_standard", move_standard_block);
 }

@@ -8,7 +8,6 @@
 // and to release one takes no memory.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -36,6 +35,7 @@ class Owned {
             if (entry.key != 0) f(reinterpret_cast<void *>(entry.key), entry.value);
         }
     }
+    std::size_t count() const { return table_.count(); }
     void free_table(const Memory &memory);
 
   private:
@@ -51,15 +51,12 @@ struct Memory : AtEnd {
     std::size_t (*nallocx)(std::size_t, int);
     void *(*realloc)(void *, std::size_t);  // null where there is none
     int (*mallctl)(const char *, void *, std::size_t *, void *, std::size_t);
-    Pressure pressure;  // of the buffers
-    Owned blocks;       // of buffers, where nobody else knows them
-    Owned arenas;       // control blocks
-    std::size_t dirty;  // bytes that buffers gave back to arenas, which may not be purged yet
-    // By id: of a tcache that the module made, which may hold blocks of any arena, forks() when it was made
-    // and 1 more; else 0. One from before a fork is jemalloc's no longer, and is not touched: is_live().
-    std::array<std::uint32_t, je::tcache_ids> made_in;
-
-    bool is_live(unsigned tcache) const { return tcache < je::tcache_ids && made_in[tcache] == forks() + 1; }
+    Pressure pressure;     // of the buffers
+    Owned blocks;          // of buffers, where nobody else knows them
+    Owned arenas;          // control blocks
+    std::size_t dirty;     // bytes that buffers gave back to arenas, which may not be purged yet
+    Ids *ids;              // of the bound jemalloc
+    std::uint32_t client;  // the owner's number there
 };
 
 // For the module's own records, which bypass the thread's cache: its freed blocks may belong to an arena that

@@ -69,7 +69,7 @@ constexpr struct {
     {"TCACHE_SHIFT", je::tcache_shift}, {"TCACHE_MASK", je::tcache_mask},
     {"TCACHE_IDS", je::tcache_ids},     {"TCACHE_NONE", je::no_tcache_flag},
     {"ARENA_SHIFT", je::arena_shift},   {"ARENA_INDICES", je::arena_indices},
-    {"ALL_ARENAS", je::all_arenas},
+    {"ALL_ARENAS", je::all_arenas},     {"SHARED_ARENA", Ids::shared},
 };
 
 // native.structs: the structs that C++ and Lua share (structs.h).

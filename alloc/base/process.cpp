@@ -9,7 +9,6 @@ namespace jemalloc_lua {
 namespace {
 
 ForkHandler *handlers = nullptr;  // the last one added
-std::uint32_t fork_count = 0;
 
 void call_in_order_of_addition(const ForkHandler *handler, void (*ForkHandler::*function)()) {
     if (handler == nullptr) return;
@@ -33,7 +32,6 @@ void in_parent() {
 // lock.
 void in_child() {
     new (&process_lock) std::recursive_mutex;
-    ++fork_count;
     call_in_order_of_addition(handlers, &ForkHandler::in_child);
 }
 
@@ -55,10 +53,6 @@ std::recursive_mutex process_lock;
 
 const char *program_name() {
     return program;
-}
-
-std::uint32_t forks() {
-    return fork_count;
 }
 
 void at_fork(ForkHandler *handler) {

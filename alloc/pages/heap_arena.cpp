@@ -4,8 +4,8 @@
 
 #include "policy/placement.h"
 #include "system/arenas.h"
+#include "system/ids.h"
 #include "system/jemalloc.h"
-#include "system/tcaches.h"
 
 namespace jemalloc_lua {
 
@@ -38,18 +38,14 @@ HeapArena::HeapArena(const Options &options, bool lays_out_blocks, unsigned firs
     }
     thread_tcache_ = lays_out_blocks && options.tcache == JEMALLOC_LUA_TCACHE_THREAD;
     if (lays_out_blocks && options.tcache == JEMALLOC_LUA_TCACHE_OWN) {
-        if (const auto id = create_tcache()) {
-            tcache_ = *id;
-            has_tcache_ = true;
-        } else {
-            placement_.fallbacks |= JEMALLOC_LUA_FALLBACK_TCACHE;
-        }
+        has_tcache_ = create_tcache(own_ids, Ids::heap, &tcache_) == 0;
+        if (!has_tcache_) placement_.fallbacks |= JEMALLOC_LUA_FALLBACK_TCACHE;
     }
     set_flags();
 }
 
 HeapArena::~HeapArena() {
-    if (has_tcache_) destroy_tcache(tcache_);  // before its arena: it may hold blocks of it
+    if (has_tcache_) destroy_tcache(own_ids, tcache_);  // before its arena: it may hold blocks of it
     if (placement_.owns) recycle_arena(arena_);
 }
 
@@ -87,12 +83,12 @@ std::size_t HeapArena::bytes_on_first(std::size_t held) const {
 }
 
 void HeapArena::purge(bool flush_tcache_first) {
-    if (flush_tcache_first && has_tcache_) flush_tcache(tcache_);
+    if (flush_tcache_first && has_tcache_) flush_tcache(own_ids, tcache_);
     stayed_ = purge_arena(index());
 }
 
 std::size_t HeapArena::trim() {
-    if (has_tcache_) flush_tcache(tcache_);
+    if (has_tcache_) flush_tcache(own_ids, tcache_);
     const std::size_t before = dirty_bytes(index());
     stayed_ = purge_arena(index());
     const std::size_t after = dirty_bytes(index());

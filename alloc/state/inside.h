@@ -13,6 +13,7 @@
 #include "jemalloc_lua.h"
 #include "luajit/layout.h"
 #include "system/flags.h"
+#include "system/ids.h"
 #include "system/provider.h"
 
 namespace jemalloc_lua {

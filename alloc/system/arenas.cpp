@@ -4,13 +4,13 @@
 
 #include <algorithm>
 #include <array>
-#include <bitset>
 #include <cstddef>
 #include <mutex>
 
 #include "base/process.h"
 #include "jemalloc_lua.h"
 #include "system/extent_hooks.h"
+#include "system/ids.h"
 #include "system/jemalloc.h"
 #include "system/low_addresses.h"
 #include "system/mallctl.h"
@@ -19,7 +19,6 @@
 namespace jemalloc_lua {
 namespace {
 
-constexpr std::size_t max_arenas = 4096;  // MALLOCX_ARENA() has 12 bits
 constexpr unsigned max_shared = 64;
 
 // A shared arena may keep this much dirty, or as much as is in use.
@@ -33,9 +32,8 @@ struct Shared {
 
 // All of it under the process's lock.
 struct Pool {
-    std::array<std::uint16_t, max_arenas> idle{};  // own arenas that no heap uses, a stack
+    std::array<std::uint16_t, Ids::count> idle{};  // own arenas that no heap uses, a stack
     std::size_t idle_count = 0;
-    std::bitset<max_arenas> owned;  // idle now, or some heap's own
     std::array<Shared, max_shared> shared{};
     unsigned shared_wanted = 0;  // one per CPU; 0: not counted yet
     unsigned shared_count = 0;   // made so far
@@ -76,15 +74,9 @@ Shared *find_shared(unsigned index) {
     return nullptr;
 }
 
-// Under the process's lock: jemalloc's own handler before fork() would miss the locks of an arena that
-// another thread is making (jemalloc_prefork() counts them before it holds those that making one takes).
-std::optional<unsigned> create_arena() {
+std::optional<unsigned> create_arena(Ids::Owner owner) {
     unsigned index = 0;
-    std::size_t size = sizeof index;
-    extent_hooks_t *hooks = arena_hooks();
-    const std::size_t hooks_size = hooks == nullptr ? 0 : sizeof hooks;
-    void *with = hooks == nullptr ? nullptr : static_cast<void *>(&hooks);
-    if (je::mallctl("arenas.create", &index, &size, with, hooks_size) != 0 || index >= max_arenas) return {};
+    if (create_arena(own_ids, owner, &index, arena_hooks()) != 0) return {};
     prepare(index);
     return index;
 }
@@ -130,7 +122,7 @@ unsigned shared_arena() {
         return 0;
     }
     if (p.shared_count < p.shared_wanted) {
-        if (const auto index = create_arena()) {
+        if (const auto index = create_arena(Ids::shared)) {
             p.shared[p.shared_count++] = {*index, 0, 0};
             return *index;
         }
@@ -167,9 +159,8 @@ std::optional<unsigned> own_arena(std::intptr_t dirty_decay_ms, std::intptr_t mu
         const std::lock_guard guard(process_lock);
         if (pool.idle_count > 0) {
             index = pool.idle[--pool.idle_count];
-        } else if ((index = create_arena())) {
+        } else if ((index = create_arena(Ids::heap))) {
             fresh = true;
-            pool.owned.set(*index);
         }
     }
     const bool plain =
@@ -191,8 +182,7 @@ bool arena_is_open(unsigned index) {
     // One that was destroyed has no decay time. jemalloc gives its index to the next that is created.
     ssize_t decay_ms = 0;
     if (index >= automatic && dirty_decay_ms.read(index, &decay_ms) != 0) return false;
-    const std::lock_guard guard(process_lock);
-    return !pool.owned.test(index);
+    return own_ids.arenas[index] == Ids::open || own_ids.arenas[index] == Ids::shared;
 }
 
 bool arena_is_guarded(unsigned index) {

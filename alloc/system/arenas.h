@@ -31,8 +31,8 @@ std::optional<unsigned> own_arena(std::intptr_t dirty_decay_ms, std::intptr_t mu
 // Takes an own arena back. Everything still allocated from it is gone; no tcache may hold any of it.
 void recycle_arena(unsigned index);
 
-// Whether a heap may get this arena by its index: jemalloc has it, and it is not one of those that heaps own
-// in turn, each of which empties it at its end.
+// Whether a heap may get this arena by its index: jemalloc has it, and it is neither one of those that heaps
+// own in turn, each of which empties it at its end, nor a client's (ids.h).
 bool arena_is_open(unsigned index);
 
 // Whether addresses of the arena are low enough for LuaJIT wherever the kernel puts things: low_addresses.h.

@@ -36,6 +36,8 @@ local function tcache_id(fn, tcache)
         bad_self("tcache", "t", fn, tcache)
     elseif tcache._id < 0 then
         fail("the tcache was released")
+    elseif not native.owns_tcache(tcache._id) then
+        fail("the tcache is its parent's: it was made before fork()")
     end
     return tcache._id
 end
@@ -55,6 +57,9 @@ function tcache_methods.flags(tcache)
 end
 
 function tcache_methods.flush(tcache)
+    if istype(tcache_type, tcache) and tcache._id >= 0 and not native.owns_tcache(tcache._id) then
+        return nil, J.EINVAL
+    end
     return J.mallctl_write("tcache.flush", tcache_id("flush", tcache))
 end
 
@@ -100,6 +105,8 @@ local function block_of(fn, arena)
     local block = arena._block
     if block == nil then
         fail("the arena was released")
+    elseif block.tcache >= 0 and not native.owns_tcache(block.tcache) then -- before fork()
+        block.tcache, block.flags = -1, bor(band(block.flags, bnot(TCACHE_BITS)), native.flags.TCACHE_NONE)
     end
     return block
 end

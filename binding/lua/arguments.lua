@@ -8,7 +8,7 @@ local J, native = ...
 
 local type, tonumber, tostring, floor = type, tonumber, tostring, math.floor
 local cast, istype, typeof, sizeof = ffi.cast, ffi.istype, ffi.typeof, ffi.sizeof
-local tobit, rshift = bit.tobit, bit.rshift
+local tobit, rshift, band, bor = bit.tobit, bit.rshift, bit.band, bit.bor
 
 local void_ptr = typeof("void *")
 local functions, fail = native.functions, native.fail
@@ -82,21 +82,61 @@ local function bad_pointer(fn, name, value)
     return bad_argument(fn, name, "pointer", value)
 end
 
--- jemalloc does not check the index of an arena in flags, and creates an arena there with the tables before it
--- missing. So only indices of existing arenas pass. The number of arenas never falls, so it may be remembered.
-local ARENA_SHIFT = native.flags.ARENA_SHIFT
+-- jemalloc does not check the arena and the tcache in flags. An index that no arena has makes it create one there, with
+-- the tables before it missing; and what belongs to a heap, or to another state, goes when that ends (ids.h). The
+-- number of arenas never falls, so it may be remembered.
+--
+-- An arena without a tcache flag means no tcache: else the thread's cache would answer with another arena's memory, and
+-- be filled with this one's.
+local flag = native.flags
+local ARENA_SHIFT, TCACHE_SHIFT, TCACHE_MASK = flag.ARENA_SHIFT, flag.TCACHE_SHIFT, flag.TCACHE_MASK
+local TCACHE_NONE, SHARED_ARENA = flag.TCACHE_NONE, flag.SHARED_ARENA
+local client = native.client
+local arena_owners = cast("const uint32_t *", functions.arena_owners)
+local tcache_owners = cast("const uint32_t *", functions.tcache_owners)
+local arenas_chosen = cast("uint32_t *", functions.arenas_chosen)
 local arenas_seen = 0
+
+-- Whether a tcache was made by this state, since the last fork().
+local function owns_tcache(id)
+    return band(tcache_owners[id], 0x7fffffff) == client
+end
 
 local function check_flags(fn, flags)
     if type(flags) ~= "number" or tobit(flags) ~= flags then
         bad_argument(fn, "flags", "a combination of MALLOCX flags", flags)
     end
-    local arena = rshift(flags, ARENA_SHIFT)
-    if arena > arenas_seen then
+    local tcache = rshift(band(flags, TCACHE_MASK), TCACHE_SHIFT) - 2
+    if tcache >= 0 and not owns_tcache(tcache) then
+        bad_argument(fn, "flags", "a tcache that this state has made", tcache)
+    end
+    local arena = rshift(flags, ARENA_SHIFT) - 1
+    if arena < 0 then
+        return flags
+    elseif arena >= arenas_seen then
         arenas_seen = J.mallctl_read("arenas.narenas")
-        if arena > arenas_seen then
-            bad_argument(fn, "flags", ("an arena below %d"):format(arenas_seen), arena - 1)
+        if arena >= arenas_seen then
+            bad_argument(fn, "flags", ("an arena below %d"):format(arenas_seen), arena)
         end
+    end
+    local owner = arena_owners[arena]
+    if owner ~= 0 and owner ~= client and owner ~= SHARED_ARENA then
+        bad_argument(fn, "flags", "an arena that belongs to no heap and to no other state", arena)
+    end
+    arenas_chosen[0] = 1
+    return band(flags, TCACHE_MASK) == 0 and bor(flags, TCACHE_NONE) or flags
+end
+
+-- The flags by which a block is freed. No cache may keep it that nobody can flush when its arena goes.
+local c_cache_flags = bind("cache_flags", "int (*)(void *, const void *, int)")
+
+local function check_free_flags(fn, ptr, flags)
+    flags = flags and check_flags(fn, flags) or 0
+    local tcache = band(flags, TCACHE_MASK)
+    if tcache == 0 then
+        return arenas_chosen[0] ~= 0 and bor(flags, TCACHE_NONE) or flags
+    elseif tcache ~= TCACHE_NONE then
+        return c_cache_flags(native.record, ptr, flags)
     end
     return flags
 end
@@ -105,5 +145,6 @@ end
 native.record = cast(void_ptr, native.memory)
 native.bind, native.bad_argument, native.bad_self, native.bad_pointer =
     bind, bad_argument, bad_self, bad_pointer
-native.is_pointer, native.is_place, native.check_size, native.check_flags, native.MAX_SIZE =
-    is_pointer, is_place, check_size, check_flags, MAX_SIZE
+native.is_pointer, native.is_place, native.check_size, native.MAX_SIZE = is_pointer, is_place, check_size, MAX_SIZE
+native.check_flags, native.check_free_flags, native.owns_tcache = check_flags, check_free_flags, owns_tcache
+native.arena_owners, native.arenas_chosen = arena_owners, arenas_chosen

@@ -17,7 +17,8 @@ local lshift, bor, band = bit.lshift, bit.bor, bit.band
 local void_ptr = typeof("void *")
 local functions, flag, bind = native.functions, native.flags, native.bind
 local bad_argument, bad_pointer, is_pointer = native.bad_argument, native.bad_pointer, native.is_pointer
-local is_place, check_size, check_flags = native.is_place, native.check_size, native.check_flags
+local is_place, check_size = native.is_place, native.check_size
+local check_flags, check_free_flags = native.check_flags, native.check_free_flags
 local MAX_SIZE = native.MAX_SIZE
 
 J.ENOENT, J.EPERM, J.EAGAIN, J.ENOMEM, J.EFAULT, J.EINVAL = 2, 1, 11, 12, 14, 22
@@ -106,7 +107,7 @@ function J.rallocx(ptr, size, flags)
     if not (type(size) == "number" and size >= 1 and size <= MAX_SIZE and floor(size) == size) then
         size = check_size("rallocx", "size", size, 1)
     end
-    flags = flags and check_flags("rallocx", flags) or 0
+    flags = check_free_flags("rallocx", ptr, flags)
     local moved = new(void_ptr, ptr)
     if band(flags, ALIGN_MASK) == 0 and c_xallocx(ptr, size, 0, flags) == c_nallocx(size, flags) then
         return moved -- resized in place
@@ -138,7 +139,7 @@ function J.dallocx(ptr, flags)
     elseif not is_pointer(ptr) then
         bad_pointer("dallocx", "ptr", ptr)
     end
-    c_dallocx(ptr, flags and check_flags("dallocx", flags) or 0)
+    c_dallocx(ptr, check_free_flags("dallocx", ptr, flags))
 end
 
 function J.sdallocx(ptr, size, flags)
@@ -148,7 +149,7 @@ function J.sdallocx(ptr, size, flags)
         bad_pointer("sdallocx", "ptr", ptr)
     end
     size = check_size("sdallocx", "size", size, 1)
-    c_sdallocx(ptr, size, flags and check_flags("sdallocx", flags) or 0)
+    c_sdallocx(ptr, size, check_free_flags("sdallocx", ptr, flags))
 end
 
 function J.nallocx(size, flags)
@@ -243,7 +244,11 @@ function J.bind_standard_api()
         if ptr ~= nil and not is_pointer(ptr) then
             bad_pointer("free", "ptr", ptr)
         end
-        c_free(ptr)
+        if ptr ~= nil and native.arenas_chosen[0] ~= 0 then
+            c_dallocx(ptr, flag.TCACHE_NONE)
+        else
+            c_free(ptr)
+        end
     end
 
     standard_bound = true

@@ -168,19 +168,45 @@ local old_writes = {
 
 -- ---- The functions
 
--- Whether the module made the tcache of an id, since the last fork(). jemalloc flushes and destroys any id without a
--- check, and a wrong id corrupts its memory.
+-- What is made, flushed, emptied and destroyed by number goes through C++, which knows whose it is (ids.h). jemalloc
+-- does all of it to any number without a check, and corrupts its memory where the number is wrong.
 local memory = native.record
-local tcache_note = native.bind("tcache_note", "void (*)(void *, unsigned)")
-local tcache_is_live = native.bind("tcache_is_live", "int (*)(void *, unsigned)")
-local tcache_forget = native.bind("tcache_forget", "void (*)(void *, unsigned)")
+local create_by_number = {
+    ["tcache.create"] = native.bind("tcache_create_by_number", "int (*)(void *, unsigned *, void *)"),
+    ["arenas.create"] = native.bind("arena_create_by_number", "int (*)(void *, unsigned *, void *)"),
+}
+local change_tcache = native.bind("tcache_change_by_number", "int (*)(void *, unsigned, bool)")
+local prepare_to_empty = native.bind("arena_prepare_to_empty", "int (*)(void *, unsigned, bool)")
 
 local function act(hit)
+    local name = hit.entry.name
+    if name == "arena.<i>.reset" or name == "arena.<i>.destroy" then
+        local err = prepare_to_empty(memory, hit.mib[1], name == "arena.<i>.destroy")
+        if err ~= 0 then
+            return nil, err
+        end
+    end
     local err = by_mib(hit.mib, hit.length, nil, nil, nil, 0)
     if err ~= 0 then
         return nil, err
     end
     return true
+end
+
+-- Whether a value would bind an arena that is not the script's alone to something that outlives it: a thread, whose
+-- cache then holds its blocks, or hooks.
+local function is_anothers(hit, value)
+    local index
+    if hit.entry.name == "thread.arena" then
+        index = value[0]
+    elseif hit.entry.name == "arena.<i>.extent_hooks" then
+        index = tonumber(hit.mib[1])
+    end
+    if not index or index >= native.flags.ARENA_INDICES then
+        return false
+    end
+    local owner = native.arena_owners[index]
+    return owner ~= 0 and not (hit.entry.name == "thread.arena" and owner == native.flags.SHARED_ARENA)
 end
 
 -- `input` is the address for arenas.lookup, or the hooks for arenas.create.
@@ -203,7 +229,10 @@ function J.mallctl_read(param, input)
     end
     local scratch, size = hit.scratch, hit.size
     size[0] = hit.bytes
-    if input == nil then
+    local create = create_by_number[hit.entry.name]
+    if create and input == nil then
+        err = create(memory, scratch, nil)
+    elseif input == nil then
         if param == "arenas.lookup" then -- without an address jemalloc crashes
             return nil, EINVAL
         end
@@ -216,13 +245,14 @@ function J.mallctl_read(param, input)
         if not value then
             return nil, message
         end
-        err = by_mib(hit.mib, hit.length, scratch, size, value, sizeof(value))
+        if create then
+            err = create(memory, scratch, value[0])
+        else
+            err = by_mib(hit.mib, hit.length, scratch, size, value, sizeof(value))
+        end
     end
     if err ~= 0 then
         return nil, err
-    end
-    if param == "tcache.create" then
-        tcache_note(memory, scratch[0])
     end
     return hit.decode(scratch[0])
 end
@@ -248,18 +278,15 @@ function J.mallctl_write(param, value)
     if not encoded then
         return nil, message
     end
-    if param == "tcache.flush" or param == "tcache.destroy" then
-        local id = encoded[0]
-        if tcache_is_live(memory, id) == 0 then
-            return nil, EINVAL
-        elseif param == "tcache.destroy" then
-            tcache_forget(memory, id)
-        end
-    end
-    if hit.entry.input then -- jemalloc takes the input and answers in one call
+    if is_anothers(hit, encoded) then
+        return nil, EPERM
+    elseif hit.entry.input then -- jemalloc takes the input and answers in one call
         return J.mallctl_read(param, value)
+    elseif param == "tcache.flush" or param == "tcache.destroy" then
+        err = change_tcache(memory, encoded[0], param == "tcache.destroy")
+    else
+        err = by_mib(hit.mib, hit.length, nil, nil, encoded, sizeof(encoded))
     end
-    err = by_mib(hit.mib, hit.length, nil, nil, encoded, sizeof(encoded))
     if err ~= 0 then
         return nil, err
     end
