@@ -59,6 +59,11 @@ void *map_private(std::size_t bytes) {
     return mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 }
 
+bool map_private_at(void *place, std::size_t bytes) {
+    return mmap(place, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
+                -1, 0) != MAP_FAILED;
+}
+
 }  // namespace
 
 bool SharedMemory::make(std::size_t bytes) {
@@ -114,23 +119,29 @@ bool SharedMemory::become_private(std::size_t contents) {
     file_ = -1;
     void *copy = map_private(bytes_);
     if (copy == MAP_FAILED) {
-        static_cast<void>(mmap(base_, bytes_, PROT_READ | PROT_WRITE,
-                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0));
+        map_private_at(base_, bytes_);
         usable_ = 0;
         return false;
     }
     std::memcpy(copy, base_, contents);
-    mremap(copy, bytes_, bytes_, MREMAP_MAYMOVE | MREMAP_FIXED, base_);
-    usable_ = bytes_;
-    return true;
+    bool moved = mremap(copy, bytes_, bytes_, MREMAP_MAYMOVE | MREMAP_FIXED, base_) != MAP_FAILED;
+    if (!moved) {  // a filter of system calls
+        moved = map_private_at(base_, bytes_);
+        if (moved) std::memcpy(base_, copy, contents);
+        munmap(copy, bytes_);
+    }
+    usable_ = moved ? bytes_ : 0;
+    return moved;
 }
 
 bool SharedMemory::share_again(std::size_t contents) {
     SharedMemory fresh;
-    const bool made = fresh.make(bytes_) && fresh.make_usable(contents);
+    bool made = fresh.make(bytes_) && fresh.make_usable(contents);
     if (made) {
         std::memcpy(fresh.base_, base_, contents);
-        mremap(fresh.base_, bytes_, bytes_, MREMAP_MAYMOVE | MREMAP_FIXED, base_);
+        made = mremap(fresh.base_, bytes_, bytes_, MREMAP_MAYMOVE | MREMAP_FIXED, base_) != MAP_FAILED;
+    }
+    if (made) {
         usable_ = fresh.usable_.load();
         file_ = fresh.file_;
         device_ = fresh.device_;

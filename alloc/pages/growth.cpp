@@ -76,20 +76,20 @@ Pages::InPlace Pages::resize(void *block, std::size_t new_size) {
     return InPlace::done;
 }
 
-// If the new extent already has its pages, from an earlier extent, contents are copied: each page that moved
-// away would cost a page fault when the system gives it again.
+// If the new extent seems to have its pages already, contents are copied: each page that moved away would
+// cost a page fault when the system gives it again. A mistake costs time only.
 void *Pages::move(void *block, std::size_t old_size, std::size_t new_size) {
     const std::size_t old_bytes = map_.find(block)->bytes();
     const std::size_t new_bytes = je::size_class(new_size);
     // No page is held twice, so the difference alone is counted.
-    void *moved = take(new_bytes, Use::growing_block, new_bytes - old_bytes);
+    const Taken taken = take(new_bytes, Use::growing_block, new_bytes - old_bytes);
+    void *moved = taken.start;
     if (moved == nullptr) return nullptr;
-    const bool ready = has_memory(moved, new_bytes);
-    const Moved how = ready ? Moved::nothing : move_pages(block, old_bytes, moved, new_bytes);
+    const Moved how = taken.has_memory ? Moved::nothing : move_pages(block, old_bytes, moved, new_bytes);
     if (how == Moved::nothing) std::memcpy(moved, block, old_size);
     if (settings_.scrub && how != Moved::pages) explicit_bzero(block, old_size);
     if (how != Moved::nothing) advise_again(moved);
-    if (!ready) map_ahead(moved, old_size, new_size);
+    if (!taken.has_memory) map_ahead(moved, old_size, new_size);
     release(block);
     return moved;
 }

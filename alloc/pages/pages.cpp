@@ -86,8 +86,8 @@ int Pages::free_flags_for(const Extent &extent) const {
     return je::no_tcache_flag | je::align_flag(alignment);
 }
 
-void *Pages::take(std::size_t bytes, Use use, std::size_t counted) {
-    if (!reserve_entry() || !take_from_budget(counted)) return nullptr;
+Pages::Taken Pages::take(std::size_t bytes, Use use, std::size_t counted) {
+    if (!reserve_entry() || !take_from_budget(counted)) return {nullptr, false};
     if (use != Use::slab && arena_.placement().may_own() && policy::purge_for_size(dirty_.bytes(), bytes)) {
         purge();
     }
@@ -98,7 +98,7 @@ void *Pages::take(std::size_t bytes, Use use, std::size_t counted) {
         start = je::mallocx(bytes, flags_for(bytes, use));
         if (start == nullptr) {
             if (use != Use::slab) budget_.refuse();
-            return nullptr;
+            return {nullptr, false};
         }
         budget_.take_always(counted);
     }
@@ -112,21 +112,22 @@ void *Pages::take(std::size_t bytes, Use use, std::size_t counted) {
         ++counts_.blocks;
         counts_.block_bytes += bytes;
     }
-    dirty_.taken(bytes);
+    const bool has_memory = dirty_.taken(bytes);
     if (arena_.migrate_if_due(budget_.counts().own())) note_purged();
     if (use != Use::slab && settings_.is_huge(bytes)) advise_new(start, bytes);
-    return start;
+    return {start, has_memory};
 }
 
 void *Pages::take_slab() {
-    return take(settings_.slab_size, Use::slab, settings_.slab_size);
+    return take(settings_.slab_size, Use::slab, settings_.slab_size).start;
 }
 
 void *Pages::take_block(std::size_t size) {
     const std::size_t bytes = je::size_class(size);
-    void *block = take(bytes, Use::block, bytes);
-    if (block != nullptr && settings_.is_huge(bytes)) map_ahead(block, 0, size);
-    return block;
+    const Taken block = take(bytes, Use::block, bytes);
+    if (block.start != nullptr && !block.has_memory && settings_.is_huge(bytes))
+        map_ahead(block.start, 0, size);
+    return block.start;
 }
 
 // ---- Given

@@ -109,8 +109,13 @@ class Pages {
 
     bool take_from_budget(std::size_t bytes);
     void fit_map();
+    // Null: refused. `has_memory`: it seems that the pages are those of an earlier extent.
+    struct Taken {
+        void *start;
+        bool has_memory;
+    };
     // `counted` of the bytes are new to the budget.
-    void *take(std::size_t bytes, Use use, std::size_t counted);
+    Taken take(std::size_t bytes, Use use, std::size_t counted);
     int flags_for(std::size_t bytes, Use use) const;
     int free_flags_for(const Extent &extent) const;
     // To jemalloc and out of the map; the budget stays as it is.

@@ -63,9 +63,12 @@ class Dirty {
         bytes_ += bytes;
         if (bytes > largest_) largest_ = bytes;
     }
-    void taken(std::size_t bytes) {
-        if (bytes > largest_ || bytes < largest_ >> 6) return;
-        bytes_ -= bytes < bytes_ ? bytes : bytes_;
+    // Whether the memory seems to be some of it.
+    bool taken(std::size_t bytes) {
+        if (bytes > largest_ || bytes < largest_ >> 6) return false;
+        const bool all_of_it = bytes <= bytes_;
+        bytes_ -= all_of_it ? bytes : bytes_;
+        return all_of_it;
     }
     // All of it was purged; returns how much that was.
     std::size_t purged() {

@@ -5,8 +5,6 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <array>
 #include <atomic>
 #include <cerrno>
 #include <cstdint>
@@ -26,6 +24,12 @@ namespace jemalloc_lua {
 namespace {
 
 std::atomic<bool> moves_pages = true;
+std::atomic<bool> populates = true;
+
+// Whether an error says that the kernel, or a filter of system calls, will never do what was asked.
+bool is_lacking(int error) {
+    return error == EINVAL || error == ENOSYS || error == EPERM || error == EACCES;
+}
 
 // Where so many bytes can be mapped, from the start of a page table on; null: anywhere. No more than a hint:
 // it may be taken by then.
@@ -68,7 +72,8 @@ Moved move_pages(void *from, std::size_t old_bytes, void *to, std::size_t new_by
     Moved how = Moved::pages;
     void *way = mremap(from, old_bytes, old_bytes, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, find_room(new_bytes));
     if (way == MAP_FAILED) {  // before Linux 5.7, or several mappings, or no room
-        if (errno == EINVAL || errno == ENOSYS) moves_pages.store(false, std::memory_order_relaxed);
+        if (is_lacking(errno)) moves_pages.store(false, std::memory_order_relaxed);
+        if (is_lacking(errno) && errno != EINVAL) return Moved::nothing;  // nor would it move anything else
         way = mmap(nullptr, new_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (way == MAP_FAILED) return Moved::nothing;
         std::memcpy(way, from, old_bytes);
@@ -89,31 +94,21 @@ Moved move_pages(void *from, std::size_t old_bytes, void *to, std::size_t new_by
 }
 
 bool populate(void *ptr, std::size_t bytes) {
+    if (!populates.load(std::memory_order_relaxed)) {
+        errno = ENOSYS;
+        return false;
+    }
     char *first = page_of(ptr);
     const auto length = static_cast<std::size_t>(static_cast<char *>(ptr) + bytes - first);
-    return madvise(first, length, MADV_POPULATE_WRITE) == 0;
+    if (madvise(first, length, MADV_POPULATE_WRITE) == 0) return true;
+    if (is_lacking(errno)) populates.store(false, std::memory_order_relaxed);
+    return false;
 }
 
 void populate_new(void *ptr, std::size_t bytes) {
     if (bytes < page_size()) return;
     const KeepErrno keep;
-    unsigned char is_mapped = 0;
-    const bool known = mincore(page_of(static_cast<char *>(ptr) + bytes - 1), page_size(), &is_mapped) == 0;
-    if (known && (is_mapped & 1) == 0) populate(ptr, bytes);
-}
-
-bool has_memory(void *ptr, std::size_t bytes) {
-    const KeepErrno keep;
-    std::array<unsigned char, 512> pages;
-    const std::size_t step = pages.size() * page_size();
-    for (std::size_t done = 0; done < bytes; done += step) {
-        const std::size_t length = std::min(step, bytes - done);
-        if (mincore(static_cast<char *>(ptr) + done, length, pages.data()) != 0) return false;
-        const auto end = pages.begin() + length / page_size();
-        if (!std::all_of(pages.begin(), end, [](unsigned char page) { return (page & 1) != 0; }))
-            return false;
-    }
-    return true;
+    populate(ptr, bytes);
 }
 
 void clear_pages(void *ptr, std::size_t bytes) {

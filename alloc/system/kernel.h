@@ -41,11 +41,8 @@ bool kernel_moves_pages();
 // fault for each takes. False, with errno set, where the kernel can't, as before Linux 5.14, or won't.
 bool populate(void *ptr, std::size_t bytes);
 
-// The same where the last page has no memory yet, as a hint.
+// The same as a hint.
 void populate_new(void *ptr, std::size_t bytes);
-
-// Whether all pages of a range, which starts and ends with one, have memory.
-bool has_memory(void *ptr, std::size_t bytes);
 
 // Makes a range read as zeros. Where that is many pages, they go to the system rather than be written.
 void clear_pages(void *ptr, std::size_t bytes);

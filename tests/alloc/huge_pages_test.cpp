@@ -223,21 +223,4 @@ TEST_F(MappedAhead, StaysWhereABlockGrowsIntoWhatWasFreed) {
     resize(first_, 64, 0);
 }
 
-TEST(HasMemory, LooksAtEachPage) {
-    constexpr std::size_t size = 5 * M;
-    const std::size_t page = jemalloc_lua::page_size();
-    auto *memory =
-        static_cast<char *>(mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-    EXPECT_FALSE(jemalloc_lua::has_memory(memory, size));
-    std::memset(memory, 1, size);
-    EXPECT_TRUE(jemalloc_lua::has_memory(memory, size));
-    for (const std::size_t hole : {std::size_t{0}, 2 * M, 3 * M + page, size - page}) {
-        madvise(memory + hole, page, MADV_DONTNEED);
-        EXPECT_FALSE(jemalloc_lua::has_memory(memory, size)) << hole;
-        memory[hole] = 1;
-        EXPECT_TRUE(jemalloc_lua::has_memory(memory, size)) << hole;
-    }
-    munmap(memory, size);
-}
-
 }  // namespace

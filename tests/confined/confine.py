@@ -2,16 +2,21 @@
 
     confine.py [deny=CALL,...[:ERRNO|:kill]] [allow=FILE[:ERRNO|:kill]] [as=MIB] [data=MIB] [lock=LIBRARY] COMMAND...
 
-`deny` refuses system calls (default: EPERM). `allow` refuses all that FILE, a name a line, does not have. `as` and `data`
-are RLIMIT_AS and RLIMIT_DATA. `lock` loads a library that locks all memory, since locks end with exec(). Ends with the
+`deny` refuses system calls (default: EPERM). `allow` refuses all others: FILE is a group of systemd's (@system-service), a
+profile for containers (.json), or a document with a table of system calls (.md). `as` and `data` are RLIMIT_AS and
+RLIMIT_DATA. `lock` loads a library that locks all memory, since locks end with exec(). Ends with the
 command's status, or 77 where this system can't confine.
 """
 
 import ctypes
 import errno
+import json
 import os
 import pathlib
+import re
 import resource
+import shutil
+import subprocess
 import sys
 
 SKIPPED = 77
@@ -59,10 +64,47 @@ def deny(value):
     rules.load()
 
 
+# What a program calls as it starts, ends, and prints, whatever it is linked with.
+OF_ANY_PROGRAM = """execve exit exit_group brk arch_prctl set_tid_address set_robust_list rseq access pread64 lseek ioctl
+    getcwd write fstat newfstatat rt_sigaction rt_sigprocmask rt_sigreturn tgkill gettid getpid sched_yield clone3
+    clock_gettime gettimeofday""".split()
+
+
+def group_of_systemd(name):
+    """The calls of a group, with those of the groups in it."""
+    if shutil.which("systemd-analyze") is None:
+        skip("systemd-analyze is not here (Debian: systemd)")
+    shown = subprocess.run(["systemd-analyze", "syscall-filter", name], capture_output=True, text=True, check=False)
+    if shown.returncode != 0:
+        skip(shown.stderr.strip())
+    for word in re.findall(r"^ +(\S+)$", shown.stdout, re.MULTILINE):
+        yield from group_of_systemd(word) if word.startswith("@") else [word]
+
+
+def profile_of_containers(path):
+    if not os.path.exists(path):
+        skip(f"{path} is not here (Debian: golang-github-containers-common)")
+    for rule in json.loads(pathlib.Path(path).read_text(encoding="utf-8"))["syscalls"]:
+        if rule["action"] == "SCMP_ACT_ALLOW" and not rule.get("args") and not rule.get("includes"):
+            yield from rule["names"]
+    yield from OF_ANY_PROGRAM  # some of them are allowed by machine
+
+
+def table_of_document(path):
+    text = pathlib.Path(path).read_text(encoding="utf-8").partition("## System calls")[2].partition("\n## ")[0]
+    for cell in re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE):
+        yield from re.findall(r"`(\w+)`", cell)
+    yield from OF_ANY_PROGRAM
+
+
 def allow(value):
-    path, _, what = value.partition(":")
+    source, _, what = value.partition(":")
+    if source.startswith("@"):
+        calls = set(group_of_systemd(source))
+    else:
+        calls = set((profile_of_containers if source.endswith(".json") else table_of_document)(source))
     rules = Filter(action(what or "EPERM"))
-    for call in pathlib.Path(path).read_text(encoding="ascii").split():
+    for call in calls:
         rules.add(ALLOW, call)
     rules.load()
 
