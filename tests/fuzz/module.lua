@@ -258,6 +258,7 @@ local calls = {
         local limit = pick({ 0, 64 * 2 ^ 20, 0, value() })
         if type(limit) ~= "number" or not (limit > 0 and limit < 2 ^ 26) then
             J.heap.limit(limit)
+            J.heap.limit(2 ^ 28) -- AddressSanitizer has no memory for what describes a buffer of a terabyte
         end
     end,
     function() collectgarbage(pick({ "collect", "step" })) end,
