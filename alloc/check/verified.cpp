@@ -107,7 +107,10 @@ class Verified final : public EntryMemory {
 
     // ---- The table of live blocks, from jemalloc, and counted
 
-    static std::size_t table_bytes(std::size_t capacity) { return capacity * sizeof(AddressTable::Entry); }
+    // memcheck lets nobody touch the 16 bytes before a block, which may be the next thing in the arena.
+    std::size_t table_bytes(std::size_t capacity) const {
+        return capacity * sizeof(AddressTable::Entry) + (by_tool_ ? full_red_zone : 0);
+    }
 
     // The front does not know of these pages: under a limit they go to the system at once, or they would lie
     // above it.
