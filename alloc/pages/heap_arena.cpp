@@ -17,6 +17,7 @@ HeapArena::HeapArena(const Options &options, bool lays_out_blocks, unsigned firs
     switch (options.arena) {
         case JEMALLOC_LUA_ARENA_THREAD:
             thread_arena_ = true;
+            share_arena(own_ids, thread_arena());
             break;
         case JEMALLOC_LUA_ARENA_OWN:
             if (const auto index = own_arena(dirty_decay_ms_, muzzy_decay_ms_)) {
@@ -34,6 +35,7 @@ HeapArena::HeapArena(const Options &options, bool lays_out_blocks, unsigned firs
             break;
         default:
             arena_ = static_cast<unsigned>(options.arena);
+            share_arena(own_ids, arena_);
             break;
     }
     thread_tcache_ = lays_out_blocks && options.tcache == JEMALLOC_LUA_TCACHE_THREAD;

@@ -61,6 +61,11 @@ int create_arena(Ids &ids, std::uint32_t owner, unsigned *index, void *hooks) {
     return 0;
 }
 
+void share_arena(Ids &ids, unsigned index) {
+    const std::lock_guard guard(process_lock);
+    if (index < Ids::count && ids.arenas[index] == Ids::open) ids.arenas[index] = Ids::shared;
+}
+
 void destroy_arena(Ids &ids, unsigned index) {
     const std::lock_guard guard(process_lock);
     char name[32];

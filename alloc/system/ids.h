@@ -44,6 +44,8 @@ std::uint32_t new_client();
 
 // 0, or an errno of jemalloc's. `hooks`: extent hooks, or null for jemalloc's own.
 int create_arena(Ids &ids, std::uint32_t owner, unsigned *index, void *hooks = nullptr);
+// A heap lies in an arena that nobody owns, so nobody is to empty it from now on.
+void share_arena(Ids &ids, unsigned index);
 // A client's arena, with all that is in it. No tcache may hold any of it.
 void destroy_arena(Ids &ids, unsigned index);
 

@@ -36,6 +36,27 @@ static void *release(void *unused) {
     return unused;
 }
 
+/* A script that has made an arena by number may empty it, until a heap lies there. */
+static void test_heap_on_an_arena(void) {
+    jemalloc_lua_options options;
+    lua_State *L;
+    jemalloc_lua_options_init(&options);
+    run(two,
+        "made = J.mallctl_read('arenas.create') reset = ('arena.%d.reset'):format(made)\n"
+        "assert(J.mallctl_read(reset))");
+    lua_getglobal(two, "made");
+    options.arena = (int)lua_tointeger(two, -1);
+    lua_pop(two, 1);
+    L = jemalloc_lua_newstate_opts(&options);
+    if (L == NULL) exit(2);
+    run(two,
+        "local done, err = J.mallctl_read(reset) assert(not done and err == J.EPERM)\n"
+        "J.dallocx(J.mallocx(64, J.MALLOCX_ARENA(made)))");
+    luaL_openlibs(L);
+    run(L, "kept = {} for i = 1, 1e5 do kept[i] = { i } end assert(kept[99999][1] == 99999)");
+    jemalloc_lua_close(L);
+}
+
 int main(void) {
     const char *const begin =
         "J, ffi = require 'jemalloc', require 'ffi'\n"
@@ -66,6 +87,7 @@ int main(void) {
         "        assert(n ~= p and n ~= q and n ~= r, 'a block of an arena that is gone')\n"
         "    end\n"
         "end\n");
+    test_heap_on_an_arena();
     jemalloc_lua_close(one);
     jemalloc_lua_close(two);
     puts("right");
