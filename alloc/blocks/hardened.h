@@ -43,8 +43,8 @@ class Hardened {
   public:
     static constexpr std::size_t before_header = guard_size;
     static constexpr std::size_t after_header(std::size_t slab_size) { return slab_size / 16 + guard_size; }
-    static constexpr std::uint32_t nursery_batch = 1;  // blocks do not say how large they were
-    static constexpr bool blocks_know_size = false;
+    static constexpr std::uint32_t nursery_batch = 1;  // each block is of the class that its caller says
+    static constexpr bool knows_sizes = false;
 
     Hardened(Pages &pages, const Identity &owner, std::size_t small_max);
     // Takes memory for the map, so that pieces of the nursery can be entered. False: out of memory.
@@ -64,8 +64,6 @@ class Hardened {
         const std::uintptr_t link = reinterpret_cast<std::uintptr_t>(next) ^ link_key_ ^ at;
         *reinterpret_cast<Sealed *>(block) = {link, (link + at) * seal_key_};
     }
-    void link_freed(Block *block, const Block *next, std::size_t) const { link(block, next); }
-    static std::size_t size_of(const Block *) { return 0; }  // never asked: nursery_batch is 1
 
     // A free block is handed out: its tag says so from now on, and nothing of the link is left in it.
     Block *claim(Block *block, unsigned class_index) {
@@ -102,6 +100,7 @@ class Hardened {
     void on_slab(Slab *slab) const;
     // A piece of the nursery has got its header. There must be room for it in the map.
     void on_piece(Slab *slab);
+    static void on_give(Slab *) {}
     // A new use of a slab: no blocks are in it.
     void on_format(Slab *slab) const;
     // Fresh blocks, linked plainly: from now on as next() reads it, and tagged free.

@@ -6,13 +6,6 @@
 
 namespace jemalloc_lua {
 
-// Bytes of a block's memory. After a refusal a block may be larger than Lua knows: it could not shrink.
-template <class Links>
-std::size_t LargeBlocks<Links>::bytes_of(const void *ptr, std::size_t size) const {
-    const bool may_be_larger = pages_.budget().counts().has_refused() && !nursery_.contains(ptr);
-    return may_be_larger ? pages_.map().find(ptr)->bytes() : extent_size(size);
-}
-
 // ---- Kept blocks
 
 template <class Links>
@@ -41,6 +34,16 @@ void LargeBlocks<Links>::keep(void *ptr, std::size_t bytes, bool in_nursery) {
     Block *&list = kept_[kept_class(bytes)];
     links_.link(block, list);
     list = block;
+}
+
+// What was freed as small blocks of the nursery and is none. The state's block has no class, and ends with
+// the heap.
+template <class Links>
+void LargeBlocks<Links>::keep_aside() {
+    while (Block *block = nursery_.take_aside()) {
+        const std::size_t bytes = nursery_.size_at(block);
+        if (is_kept_size(bytes) && extent_size(bytes) == bytes) keep(block, bytes, true);
+    }
 }
 
 template <class Links>
@@ -73,6 +76,7 @@ template <class Links>
     }
     ++requests_;
     if (size <= max_kept) {
+        if constexpr (Links::knows_sizes) keep_aside();
         if (void *ptr = take_kept(size)) return ptr;
         if (void *ptr = nursery_.take(extent_size(size))) {
             links_.on_new_kept(ptr, size);
@@ -84,9 +88,7 @@ template <class Links>
 }
 
 template <class Links>
-[[gnu::noinline]] void LargeBlocks<Links>::free(void *ptr, std::size_t size) {
-    links_.verify_live(ptr, size);
-    const std::size_t bytes = bytes_of(ptr, size);
+[[gnu::noinline]] void LargeBlocks<Links>::free(void *ptr, std::size_t bytes) {
     const bool in_nursery = nursery_.contains(ptr);
     if (in_nursery) {
         if (is_kept_size(bytes)) keep(ptr, bytes, true);
@@ -127,7 +129,7 @@ typename LargeBlocks<Links>::Resized LargeBlocks<Links>::resize(void *ptr, std::
 template <class Links>
 bool LargeBlocks<Links>::stay(void *ptr, std::size_t new_size) {
     const bool in_nursery = nursery_.contains(ptr);
-    if (small_.serves(new_size) && !in_nursery) return false;
+    if (!Links::knows_sizes && small_.serves(new_size) && !in_nursery) return false;
     if (!pages_.budget().counts().has_refused()) pages_.budget().refuse();
     links_.on_shrink(ptr, new_size, !in_nursery);
     return true;

@@ -34,7 +34,8 @@ class LargeBlocks {
 
     // `size` is above small_max. Null: refused, and counted.
     void *alloc(std::size_t size);
-    void free(void *ptr, std::size_t size);
+    // `bytes` of memory are the block's.
+    void free(void *ptr, std::size_t bytes);
 
     // In its place, or by moving its pages. `elsewhere`: the caller allocates, copies and frees.
     enum class Outcome { done, refused, elsewhere };
@@ -44,8 +45,8 @@ class LargeBlocks {
     };
     Resized resize(void *ptr, std::size_t old_size, std::size_t new_size);
 
-    // A block that could not move into a smaller one stays where it is. False: a block that is freed as a
-    // small one must lie in a slab or in the nursery, since the way of those does not look.
+    // A block that could not move into a smaller one stays where it is. False: in a hardened heap a block
+    // that is freed as a small one must lie in a slab or in the nursery.
     bool stay(void *ptr, std::size_t new_size);
 
     // Gives all kept blocks that are extents to Pages.
@@ -59,9 +60,9 @@ class LargeBlocks {
 
   private:
     bool is_kept_size(std::size_t bytes) const { return !small_.serves(bytes) && bytes <= max_kept; }
-    std::size_t bytes_of(const void *ptr, std::size_t size) const;
     void *take_kept(std::size_t size);
     void keep(void *ptr, std::size_t bytes, bool in_nursery);
+    void keep_aside();
 
     std::array<Block *, kept_classes> kept_{};
     std::size_t kept_blocks_ = 0;  // extents alone

@@ -29,26 +29,28 @@
 
 namespace jemalloc_lua {
 
-// A free block; the rest of it is whatever it last held.
+// A free block; the rest of it is whatever it last held. No block is smaller than 16 bytes.
 struct Block {
     Block *next;
-    std::size_t size;  // as it was freed; not in a hardened heap
 };
-static_assert(sizeof(Block) == 16);
 
 enum class SlabState : std::uint8_t { nursery, current, full, partial, empty };
 
 struct alignas(64) Slab {
     Block *freed = nullptr;       // freed since the list was last taken, the newest first
     std::uint32_t countdown = 1;  // frees until something has to happen
-    std::uint32_t spare = 0;      // blocks in use that the countdown does not count
-    std::uint32_t carved = 0;     // blocks made so far of the fresh memory
-    std::uint32_t fresh = 0;      // offset of the end of the fresh memory ...
-    std::uint32_t floor = 0;      // ... and of its start
+    // Says that this is a slab's header, and of which heap: free() looks here before it knows that the block is
+    // a small one. 0 once the slab is gone.
+    std::uint32_t seal = 0;
+    std::uint32_t spare = 0;   // blocks in use that the countdown does not count
+    std::uint32_t carved = 0;  // blocks made so far of the fresh memory
+    std::uint32_t fresh = 0;   // offset of the end of the fresh memory
+    bool is_above = false;     // the fresh memory lies above the header, else below
     std::uint8_t class_index = 0;
     SlabState state = SlabState::nursery;
     Slab *next = nullptr;
     Slab *prev = nullptr;
+    // The last 16 bytes are not used: memcheck takes them for the next block's.
 
     std::uint32_t used() const { return countdown + spare; }
 };

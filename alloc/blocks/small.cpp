@@ -20,6 +20,13 @@ constexpr std::size_t cache_line = 64;
 
 // ---- Blocks of a slab
 
+template <class Links>
+std::uint32_t SmallBlocks<Links>::fresh_bytes(const Slab *slab) const {
+    const std::uintptr_t base = base_of(slab);
+    const std::uintptr_t floor = slab->is_above ? header_end<Links>(slab_size(), base) - base : 0;
+    return slab->fresh - static_cast<std::uint32_t>(floor);
+}
+
 // Makes the next blocks of the fresh memory, downwards, and returns them as a list; null when there is no
 // more. LuaJIT puts each new object in front of its list of all objects, so its sweep, from the newest to
 // the oldest, then walks upwards through memory.
@@ -27,11 +34,11 @@ template <class Links>
 Block *SmallBlocks<Links>::carve(Slab *slab) {
     const auto size = static_cast<std::uint32_t>(class_size(slab->class_index));
     const std::uintptr_t base = base_of(slab);
-    if (slab->fresh - slab->floor < size && slab->floor != 0) {
+    if (slab->is_above && fresh_bytes(slab) < size) {
         slab->fresh = static_cast<std::uint32_t>(header_start(base) - base);
-        slab->floor = 0;
+        slab->is_above = false;
     }
-    const std::uint32_t room = (slab->fresh - slab->floor) / size;
+    const std::uint32_t room = fresh_bytes(slab) / size;
     if (room == 0) return nullptr;
     const std::uint32_t count = std::clamp<std::uint32_t>(carve_bytes / size, 1, room);
     std::uintptr_t at = base + slab->fresh - size;
@@ -70,11 +77,11 @@ void SmallBlocks<Links>::format(Slab *slab, unsigned class_index) {
     slab->spare = 0;
     slab->carved = 0;
     const std::uintptr_t base = base_of(slab);
-    slab->floor = static_cast<std::uint32_t>(header_end<Links>(slab_size(), base) - base);
+    slab->is_above = true;
     slab->fresh = static_cast<std::uint32_t>(slab_size());
     // Blocks of powers of two would compete for few lines of the CPU's caches as headers would, so some of
     // what is left over after the last block is left before the first.
-    const std::size_t lines = (slab->fresh - slab->floor) % class_size(class_index) / cache_line + 1;
+    const std::size_t lines = fresh_bytes(slab) % class_size(class_index) / cache_line + 1;
     slab->fresh -= static_cast<std::uint32_t>(base / slab_size() / 4 % lines * cache_line);
     links_.on_format(slab);
 }
@@ -107,6 +114,7 @@ Slab *SmallBlocks<Links>::take_slab() {
 template <class Links>
 void SmallBlocks<Links>::give_slab(Slab *slab) {
     links_.verify_map();
+    links_.on_give(slab);
     pages_.give(reinterpret_cast<void *>(base_of(slab)));
     set_slab_count(slab_count_ - 1);
 }
@@ -182,7 +190,7 @@ bool SmallBlocks<Links>::next_current(unsigned class_index) {
 // small again, or comes near its limit, uses them.
 template <class Links>
 bool SmallBlocks<Links>::spares_nursery() const {
-    return Links::blocks_know_size && !is_small_heap_ && pages_.budget().has_room(slab_size());
+    return Links::knows_sizes && !is_small_heap_ && pages_.budget().has_room(slab_size());
 }
 
 // What was freed in a piece of the nursery is ready, each block in the list of its class.
@@ -194,9 +202,14 @@ void SmallBlocks<Links>::sort_freed(Slab *piece) {
     piece->countdown = Links::nursery_batch;
     while (block != nullptr) {
         Block *next = links_.next(block);
-        Block *&list = ready_[class_of(links_.size_of(block))];
-        links_.link(block, list);
-        list = block;
+        const std::size_t bytes = nursery_.size_at(block);
+        if (serves(bytes)) {
+            Block *&list = ready_[class_of(bytes)];
+            links_.link(block, list);
+            list = block;
+        } else {
+            nursery_.put_aside(block);
+        }
         block = next;
     }
 }
@@ -215,7 +228,8 @@ Block *SmallBlocks<Links>::take_freed_in_nursery(unsigned class_index) {
     const bool at_once = nursery_.any_piece([&](Slab *piece) {
         Block *block = piece->freed;
         if (block == nullptr) return false;
-        if (class_of(links_.size_of(block)) != class_index) {
+        const std::size_t bytes = nursery_.size_at(block);
+        if (!serves(bytes) || class_of(bytes) != class_index) {
             sort_freed(piece);
             return false;
         }
@@ -242,7 +256,7 @@ Block *SmallBlocks<Links>::take_spared(unsigned class_index) {
 
 template <class Links>
 [[gnu::noinline]] void *SmallBlocks<Links>::refill(unsigned class_index) {
-    if (Links::blocks_know_size && !spares_nursery()) {
+    if (Links::knows_sizes && !spares_nursery()) {
         if (Block *block = take_freed_in_nursery(class_index)) return block;
     }
     if (void *ptr = nursery_.take(class_size(class_index))) {
@@ -269,7 +283,7 @@ void *SmallBlocks<Links>::event(Slab *slab, Block *block, std::size_t size) {
     }
     switch (links_.verify(slab)->state) {
         case SlabState::nursery:
-            if (!Links::blocks_know_size) {
+            if (!Links::knows_sizes) {
                 slab->freed = nullptr;
                 slab->countdown = Links::nursery_batch;
                 links_.link(block, ready_[class_of(size)]);
@@ -311,7 +325,7 @@ void *SmallBlocks<Links>::alloc_larger(std::size_t size) {
         const Slab *slab = current_[i];
         const bool is_ready =
             ready_[i] != nullptr || partial_[i].first != nullptr ||
-            (slab != nullptr && (slab->freed != nullptr || slab->fresh - slab->floor >= class_size(i)));
+            (slab != nullptr && (slab->freed != nullptr || fresh_bytes(slab) >= class_size(i)));
         if (!is_ready) continue;
         void *ptr = alloc(class_size(i));
         if (ptr != nullptr) links_.on_shrink(ptr, size, false);
@@ -357,7 +371,7 @@ bool SmallBlocks<Links>::is_valid(const Slab *slab) const {
     }
     const std::size_t size = class_size(slab->class_index);
     if (slab->carved * size > slab_size() || slab->used() > slab->carved) return false;
-    if (slab->fresh > slab_size() || slab->floor > slab->fresh) return false;
+    if (slab->fresh > slab_size() || fresh_bytes(slab) > slab->fresh) return false;
     switch (slab->state) {
         case SlabState::current:
             return current_[slab->class_index] == slab && slab->spare == 0;

@@ -53,17 +53,23 @@ class SmallBlocks {
 
     // Returns null, so that the call of the slow path can be the caller's last. The slow path is called as
     // owner.event(slab, block, size), which calls event() below: the owner's address is at hand, and this
-    // object's would cost every free an instruction.
+    // object's would cost every free an instruction. owner.free_other(ptr, size) frees a block that is no
+    // small one.
     template <class Owner>
-    void *free(void *ptr, std::size_t size, Owner &owner) {
+    [[gnu::always_inline]] void *free(void *ptr, std::size_t size, Owner &owner) {
         auto *block = static_cast<Block *>(ptr);
         // In a large heap, where each class has slabs as a rule, the question is not worth its time.
-        if (Links::blocks_know_size && is_small_heap_) {
-            const unsigned index = class_of(size);
-            if ((classes_with_slabs_ >> index & 1) == 0) return free_early(block, index, size, owner);
+        if (Links::knows_sizes && is_small_heap_) {
+            const std::size_t bytes = owner.nursery().units_at(ptr) * std::size_t{16};
+            const unsigned index = class_of(bytes);
+            if (serves(bytes) && (classes_with_slabs_ >> index & 1) == 0) {
+                return free_early(block, index, size, owner);
+            }
         }
         Slab *slab = links_.disown(ptr, size);
-        links_.link_freed(block, slab->freed, size);
+        if (slab == nullptr) [[unlikely]]
+            return owner.free_other(ptr, size);
+        links_.link(block, slab->freed);
         slab->freed = block;
         if (--slab->countdown == 0) [[unlikely]]
             return owner.event(slab, block, size);
@@ -114,6 +120,7 @@ class SmallBlocks {
     }
     void set_slab_count(std::size_t count);
 
+    std::uint32_t fresh_bytes(const Slab *slab) const;
     Block *carve(Slab *slab);
     Block *take_blocks(Slab *slab);
     void format(Slab *slab, unsigned class_index);

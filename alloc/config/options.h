@@ -31,7 +31,7 @@ struct Settings {
     int verbose = 0;                         // say on stderr why a host keeps its own allocator
     int stats_print = 0;                     // print statistics of all states at exit
     int stats_signal = 0;                    // the signal upon which they are printed; 0: none
-    int address_guard = address_guard_auto;  // whether arenas get the hooks of system/low_addresses.h
+    int address_guard = address_guard_auto;  // whether arenas get the hooks of system/mappings.h
     char stats_file[2048] = {};  // the file that shows them live, with %p for the process id; empty: none
 };
 

@@ -28,10 +28,10 @@ class DirectHeap final : public Heap {
     DirectHeap(const Options &options, unsigned first_arena)
         : Heap(direct_front, options, true, first_arena), gaps_(budget_) {}
 
-    void *request(void *ptr, std::size_t old_size, std::size_t new_size) {
+    void *request(void *ptr, std::size_t new_size) {
         if (ptr == nullptr) return new_size == 0 ? nullptr : alloc(new_size);
-        if (new_size != 0) return resize(ptr, old_size, new_size);
-        free(ptr, old_size);
+        if (new_size != 0) return resize(ptr, new_size);
+        free(ptr);
         return nullptr;
     }
 
@@ -44,6 +44,9 @@ class DirectHeap final : public Heap {
         gaps_.settle(arena_.active(), 0);
         return bytes;
     }
+
+    // Bytes that jemalloc holds for a block, whatever its caller says.
+    static std::size_t bytes_of(const void *ptr) { return je::sallocx(ptr, 0); }
 
     void count(jemalloc_lua_stats &stats) const {
         stats.front = JEMALLOC_LUA_FRONT_DIRECT;
@@ -60,11 +63,6 @@ class DirectHeap final : public Heap {
     unsigned first_arena() const { return arena_.placement().first; }
 
   private:
-    // Bytes that jemalloc holds for a block of `size`. After a refusal Lua's word for it is not enough.
-    std::size_t bytes_of(const void *ptr, std::size_t size) const {
-        return budget_.counts().has_refused() ? je::sallocx(ptr, 0) : je::size_class(size);
-    }
-
     bool take(std::size_t bytes) {
         if (gaps_.must_settle(bytes)) [[unlikely]]
             settle(bytes);
@@ -104,8 +102,8 @@ class DirectHeap final : public Heap {
         return ptr;
     }
 
-    void free(void *ptr, std::size_t size) {
-        const std::size_t bytes = bytes_of(ptr, size);
+    void free(void *ptr) {
+        const std::size_t bytes = bytes_of(ptr);
         je::sdallocx(ptr, bytes, arena_.free_flags());
         if (state.ends_with(ptr)) [[unlikely]]
             return end();
@@ -113,17 +111,17 @@ class DirectHeap final : public Heap {
         if (bytes >= min_extent) dirty_ += bytes;
     }
 
-    void *resize(void *ptr, std::size_t old_size, std::size_t new_size) {
+    void *resize(void *ptr, std::size_t new_size) {
         if (new_size > PTRDIFF_MAX) [[unlikely]]
             return refuse(0);
-        const std::size_t old_bytes = bytes_of(ptr, old_size);
+        const std::size_t old_bytes = bytes_of(ptr);
         const std::size_t new_bytes = je::size_class(new_size);
-        return old_bytes == new_bytes ? ptr : move(ptr, old_size, new_size, old_bytes, new_bytes);
+        return old_bytes == new_bytes ? ptr : move(ptr, new_size, old_bytes, new_bytes);
     }
 
     // Another size class: in place where jemalloc can, else a new block. While contents move both blocks are
     // held, and counted.
-    [[gnu::noinline]] void *move(void *ptr, std::size_t old_size, std::size_t new_size, std::size_t old_bytes,
+    [[gnu::noinline]] void *move(void *ptr, std::size_t new_size, std::size_t old_bytes,
                                  std::size_t new_bytes) {
         const bool grows = new_bytes > old_bytes;
         const int flags = arena_.flags();
@@ -148,9 +146,9 @@ class DirectHeap final : public Heap {
             return grows ? nullptr : ptr;  // Lua does not expect that a block cannot shrink
         }
         ++requests_;
-        std::memcpy(moved, ptr, std::min(old_size, new_size));
-        if (scrub_) explicit_bzero(ptr, old_size);
-        free(ptr, old_size);
+        std::memcpy(moved, ptr, std::min(old_bytes, new_size));
+        if (scrub_) explicit_bzero(ptr, old_bytes);
+        free(ptr);
         arena_.migrate_if_due(budget_.counts().own());
         return moved;
     }
@@ -168,8 +166,8 @@ const DirectHeap &direct(const Heap &heap) {
     return static_cast<const DirectHeap &>(heap);
 }
 
-void *direct_alloc(void *ud, void *ptr, std::size_t old_size, std::size_t new_size) {
-    return heap_from(ud).request(ptr, old_size, new_size);
+void *direct_alloc(void *ud, void *ptr, std::size_t, std::size_t new_size) {
+    return heap_from(ud).request(ptr, new_size);
 }
 
 // ---- Set-up and teardown: the heap lies in a block of its own on a shared arena
@@ -201,6 +199,7 @@ const Front direct_front{
     .goes_as_a_whole = [](const Heap &heap) { return direct(heap).goes_as_a_whole(); },
     .limit_changed = [](Heap &heap) { heap_from(&heap).limit_changed(); },
     .map_ahead = [](Heap &, bool) {},
+    .bytes_of = [](Heap &, const void *block, std::size_t) { return DirectHeap::bytes_of(block); },
     .verify = nullptr,
     .is_valid = [](const Heap &) { return true; },
 };

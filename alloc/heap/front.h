@@ -29,6 +29,8 @@ struct Front {
     void (*limit_changed)(Heap &);
     // Whether blocks are Lua's, which writes to what it asks for, so that pages may be mapped ahead.
     void (*map_ahead)(Heap &, bool);
+    // Bytes of a block in use. `size` is the caller's word, which need not be true.
+    std::size_t (*bytes_of)(Heap &, const void *block, std::size_t size);
     // Reports where no block in use of `size` bytes begins at `block`; null: the front verifies nothing.
     void (*verify)(Heap &, const void *block, std::size_t size);
     // What holds for all of the heap: for tests.

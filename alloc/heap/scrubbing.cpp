@@ -8,9 +8,9 @@ namespace jemalloc_lua {
 
 void *scrubbing_entry(void *ud, void *ptr, std::size_t old_size, std::size_t new_size) {
     Heap &heap = *static_cast<Heap *>(ud);
-    if (ptr != nullptr && new_size < old_size) {
-        if (heap.front().verify != nullptr) heap.front().verify(heap, ptr, old_size);
-        explicit_bzero(static_cast<char *>(ptr) + new_size, old_size - new_size);
+    if (ptr != nullptr) {
+        const std::size_t bytes = heap.front().bytes_of(heap, ptr, old_size);
+        if (new_size < bytes) explicit_bzero(static_cast<char *>(ptr) + new_size, bytes - new_size);
     }
     return heap.below(Entry::scrubbing)(ud, ptr, old_size, new_size);
 }

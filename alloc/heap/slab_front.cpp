@@ -50,7 +50,8 @@ Heap *create(const Options &options) {
     const unsigned arena = nursery_arena(options);
     void *memory = take_extent(size, options.slab, arena);
     if (memory == nullptr) return nullptr;
-    const std::uintptr_t place = header_end<Links>(options.slab, reinterpret_cast<std::uintptr_t>(memory));
+    const std::uintptr_t place =
+        Nursery<Links>::first_block(options.slab, reinterpret_cast<std::uintptr_t>(memory));
     auto *heap = new (reinterpret_cast<void *>(place)) SlabHeap<Links>(front, options, memory, size, arena);
     shared_taken(arena, size);
     if (heap->start()) return heap;
@@ -72,6 +73,8 @@ constexpr Front front_of{
     .goes_as_a_whole = [](const Heap &) { return Links::before_header == 0; },
     .limit_changed = [](Heap &) {},
     .map_ahead = [](Heap &heap, bool wanted) { heap_from<Links>(&heap).pages().set_map_ahead(wanted); },
+    .bytes_of = [](Heap &heap, const void *block,
+                   std::size_t size) { return heap_from<Links>(&heap).bytes_of(block, size); },
     .verify = [](Heap &heap, const void *block,
                  std::size_t size) { heap_from<Links>(&heap).verify(block, size); },
     .is_valid = [](const Heap &heap) { return heap_from<Links>(const_cast<Heap *>(&heap)).is_valid(); },

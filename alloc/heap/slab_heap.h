@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "base/fatal.h"
 #include "blocks/large.h"
 #include "blocks/nursery.h"
 #include "blocks/small.h"
@@ -14,6 +15,9 @@
 #include "pages/pages.h"
 
 namespace jemalloc_lua {
+
+// memcheck takes so much in front of a block for the block's.
+inline constexpr std::size_t before_block = 16;
 
 template <class Links>
 class SlabHeap final : public Heap, private IdleExtents {
@@ -23,9 +27,9 @@ class SlabHeap final : public Heap, private IdleExtents {
              unsigned arena)
         : Heap(front, options, false, arena),
           pages_(budget_, arena_, options, *this),
-          small_(options.small_max, pages_, nursery_, state.identity),
+          small_(class_size(class_of(options.small_max)), pages_, nursery_, state.identity),
           nursery_(reinterpret_cast<std::uintptr_t>(nursery), nursery_bytes,
-                   reinterpret_cast<std::uintptr_t>(this + 1), pages_, small_.links()),
+                   reinterpret_cast<std::uintptr_t>(this + 1) + before_block, pages_, small_.links()),
           large_(small_, pages_, nursery_) {}
 
     bool start() {
@@ -52,6 +56,34 @@ class SlabHeap final : public Heap, private IdleExtents {
     // The slow path of small frees: see SmallBlocks::free().
     [[gnu::noinline]] void *event(Slab *slab, Block *block, std::size_t size) {
         return small_.event(slab, block, size);
+    }
+
+    // A block that is no small one, whatever the caller says.
+    [[gnu::noinline]] void *free_other(void *ptr, std::size_t size) { return free_large(ptr, size); }
+
+    const Nursery<Links> &nursery() const { return nursery_; }
+
+    // Bytes of a block in use. A hardened heap ends here where `size`, the caller's word, is wrong; another
+    // one goes by what it knows itself, as LuaJIT's own allocator does.
+    std::size_t bytes_of(const void *ptr, std::size_t size) {
+        Links &links = small_.links();
+        if constexpr (!Links::knows_sizes) {
+            links.verify_live(ptr, size);
+            return small_.serves(size) || nursery_.contains(ptr) ? size : pages_.map().find(ptr)->bytes();
+        } else {
+            if (nursery_.contains(ptr)) return nursery_.size_at(ptr);
+            const Slab *slab = small_.serves(size) ? links.disown(ptr, size) : nullptr;
+            if (slab != nullptr) return class_size(slab->class_index);
+            const Extent *extent = pages_.map().find(ptr);
+            if (extent != nullptr && !extent->is(Extent::slab)) return extent->bytes();
+            const auto base = reinterpret_cast<std::uintptr_t>(ptr) & ~(pages_.settings().slab_size - 1);
+            extent = pages_.map().find(reinterpret_cast<void *>(base));
+            if (extent == nullptr) {
+                fatal("state %p: a block at %p, of %zu bytes as the caller says, is not this heap's",
+                      state.identity.state_block, ptr, size);
+            }
+            return class_size(slab_at<Links>(base)->class_index);
+        }
     }
 
     void verify(const void *block, std::size_t size) { small_.links().verify_live(block, size); }
@@ -128,7 +160,9 @@ class SlabHeap final : public Heap, private IdleExtents {
             verify(ptr, size);
             return nullptr;
         }
-        large_.free(ptr, size);
+        const std::size_t bytes = bytes_of(ptr, size);
+        if (Links::knows_sizes && small_.serves(bytes)) return small_.free(ptr, bytes, *this);
+        large_.free(ptr, bytes);
         return nullptr;
     }
 
@@ -142,7 +176,7 @@ class SlabHeap final : public Heap, private IdleExtents {
 
     [[gnu::noinline]] void *resize(void *ptr, std::size_t old_size, std::size_t new_size) {
         Links &links = small_.links();
-        links.verify_live(ptr, old_size);
+        old_size = bytes_of(ptr, old_size);
         if (!small_.serves(old_size) || !small_.serves(new_size))
             return resize_large(ptr, old_size, new_size);
         if (class_of(old_size) == class_of(new_size)) return ptr;

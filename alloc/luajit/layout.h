@@ -14,7 +14,7 @@ namespace jemalloc_lua::luajit {
 
 // The end of what LuaJIT can point to: references have 47 bits (LJ_GC64, lj_obj.h; since 2.1 with GC64).
 // lua_newstate() verifies it for the state block alone. If it does not hold: refused or corrupted states;
-// system/low_addresses.h keeps extents below it.
+// system/mappings.h keeps extents below it.
 inline constexpr std::uintptr_t address_end = std::uintptr_t{1} << 47;
 
 // ---- Allocation

@@ -11,7 +11,7 @@
 #include "state/closing.h"
 #include "state/extras.h"
 #include "system/arenas.h"
-#include "system/low_addresses.h"
+#include "system/mappings.h"
 
 namespace jemalloc_lua {
 namespace {

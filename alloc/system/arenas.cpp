@@ -12,8 +12,8 @@
 #include "system/extent_hooks.h"
 #include "system/ids.h"
 #include "system/jemalloc.h"
-#include "system/low_addresses.h"
 #include "system/mallctl.h"
+#include "system/mappings.h"
 #include "system/provider.h"
 
 namespace jemalloc_lua {

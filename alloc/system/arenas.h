@@ -35,7 +35,7 @@ void recycle_arena(unsigned index);
 // own in turn, each of which empties it at its end, nor a client's (ids.h).
 bool arena_is_open(unsigned index);
 
-// Whether addresses of the arena are low enough for LuaJIT wherever the kernel puts things: low_addresses.h.
+// Whether addresses of the arena are low enough for LuaJIT wherever the kernel puts things: mappings.h.
 // Those of the arenas above are.
 bool arena_is_guarded(unsigned index);
 // False where jemalloc could make no arena at all, so that what is shared is one of its own.

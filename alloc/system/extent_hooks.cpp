@@ -6,8 +6,9 @@
 #include <cerrno>
 
 #include "base/process.h"
+#include "config/options.h"
 #include "system/kernel.h"
-#include "system/low_addresses.h"
+#include "system/mappings.h"
 
 // Linux 5.18.
 #ifndef MADV_DONTNEED_LOCKED
@@ -19,7 +20,7 @@ namespace {
 
 extent_hooks_t *plain = nullptr;  // jemalloc's own
 extent_hooks_t hooks;
-bool guards_addresses = false;
+bool never_overcommits = false;  // the system, so that jemalloc decommits
 
 std::atomic<WayBack> way{WayBack::purge};
 std::atomic<std::uint64_t> stayed{0};
@@ -30,30 +31,45 @@ void note(WayBack wanted) {
     }
 }
 
+bool decommits() {
+    return never_overcommits || way_back() != WayBack::purge;
+}
+
 constexpr int anonymous = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
 
 // ---- The hooks. jemalloc's convention: true is a refusal.
 
+// What is not committed may be read, since free() may look there (mappings.h). It has no memory, but for the
+// page of zeros that all share, and the system does not answer for it either.
+constexpr int decommitted = PROT_READ;
+
 // jemalloc wants more than it needs, to retain it, where the memory need not be committed
-// (extent_grow_retained() in jemalloc 5.3). A lock would give memory to all of it.
-void *reserve(std::size_t size) {
+// (extent_grow_retained() in jemalloc 5.3). A lock would give memory to all of it, and a system that does not
+// overcommit has to answer for it.
+//
+// jemalloc's own hook is not called: where mmap() fails it goes on to sbrk(), for which it needs memory of
+// the same arena, and so calls the hook without end (extent_alloc_dss() and base_alloc_edata()).
+void *take(extent_hooks_t *, void *wanted, std::size_t size, std::size_t alignment, bool *zero, bool *commit,
+           unsigned) {
     const KeepErrno keep;
-    void *ptr = mmap(nullptr, size, PROT_NONE, anonymous, -1, 0);
-    return ptr == MAP_FAILED ? nullptr : ptr;
+    const bool waits = !*commit && decommits();
+    void *ptr = map_pages(wanted, size, alignment, waits ? decommitted : PROT_READ | PROT_WRITE);
+    if (ptr == nullptr) return nullptr;
+    *zero = true;
+    *commit = !waits;
+    return ptr;
 }
 
-void *take(extent_hooks_t *, void *wanted, std::size_t size, std::size_t alignment, bool *zero, bool *commit,
-           unsigned arena) {
-    if (guards_addresses) return alloc_low(plain, wanted, size, alignment, zero, commit, arena);
-    const bool may_wait = wanted == nullptr && !*commit && alignment <= page_size();
-    if (way_back() != WayBack::purge && may_wait) return reserve(size);
-    return plain->alloc(plain, wanted, size, alignment, zero, commit, arena);
+// Not what may lie before a block within a slab's size.
+bool give(extent_hooks_t *, void *start, std::size_t size, bool committed, unsigned arena) {
+    const bool ends_a_slab = (reinterpret_cast<std::uintptr_t>(start) + size) % max_slab == 0;
+    return !ends_a_slab || plain->dalloc(plain, start, size, committed, arena);
 }
 
 bool decommit(extent_hooks_t *, void *ptr, std::size_t, std::size_t offset, std::size_t length, unsigned) {
-    if (way_back() == WayBack::purge) return true;
+    if (!decommits()) return true;
     const KeepErrno keep;
-    return mmap(static_cast<char *>(ptr) + offset, length, PROT_NONE, anonymous | MAP_FIXED, -1, 0) ==
+    return mmap(static_cast<char *>(ptr) + offset, length, decommitted, anonymous | MAP_FIXED, -1, 0) ==
            MAP_FAILED;
 }
 
@@ -83,7 +99,7 @@ bool purge(extent_hooks_t *, void *ptr, std::size_t size, std::size_t offset, st
     return purge_refused(static_cast<char *>(ptr) + offset, length);
 }
 
-// Where the system does not overcommit, jemalloc's own hooks do what these do.
+// Where the system does not overcommit.
 bool jemalloc_decommits() {
     const std::size_t size = page_size();
     void *page = mmap(nullptr, size, PROT_READ | PROT_WRITE, anonymous, -1, 0);
@@ -96,15 +112,13 @@ bool jemalloc_decommits() {
 extent_hooks_t *make_hooks() {
     plain = je::read<extent_hooks_t *>("arena.0.extent_hooks");
     if (plain == nullptr) return nullptr;
-    guards_addresses = addresses_are_guarded();
     hooks = *plain;
     hooks.alloc = take;
     // With opt.retain jemalloc's own hook would not unmap either, and where there is none, it is not asked.
-    if (je::read<bool>("opt.retain")) hooks.dalloc = nullptr;
-    if (!jemalloc_decommits()) {
-        hooks.commit = commit;
-        hooks.decommit = decommit;
-    }
+    hooks.dalloc = je::read<bool>("opt.retain") ? nullptr : give;
+    hooks.commit = commit;
+    hooks.decommit = decommit;
+    never_overcommits = jemalloc_decommits();
     if (plain->purge_forced != nullptr) hooks.purge_forced = purge;
     if (!pages_can_be_purged()) note(WayBack::remap);
     return &hooks;

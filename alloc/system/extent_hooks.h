@@ -3,7 +3,7 @@
 // jemalloc keeps the addresses of what an arena once had, and returns pages by madvise() alone. A system may
 // refuse that: memory that is locked (mlockall()), or a filter of system calls. jemalloc takes no notice
 // then, and what was purged stays for ever. These hooks notice it, and go another way from then on: an
-// inaccessible mapping replaces what an arena would purge, and what it has not used yet. jemalloc calls that
+// read-only mapping replaces what an arena would purge, and what it has not used yet. jemalloc calls that
 // decommitted.
 //
 // The range itself stays the arena's. jemalloc joins what lies side by side, and tells arenas apart by the

@@ -3,7 +3,7 @@
 // (tools/test-arm64).
 
 #include "luajit/layout.h"
-#include "system/low_addresses.h"
+#include "system/mappings.h"
 
 #include <sys/mman.h>
 

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -46,6 +47,9 @@ class Model {
         if (jemalloc_lua_set_limit(L_, bytes) != 0) wrong("the limit can't be set");
     }
 
+    // From now on requests name old sizes from here, as modules do that LuaJIT's own allocator forgives.
+    void lie(std::function<std::size_t(std::size_t size)> old_size) { old_size_ = std::move(old_size); }
+
     // `type`: what Lua says of the block's type in place of an old size.
     void obtain(std::size_t size, std::size_t type) {
         if (!problem_.empty()) return;
@@ -61,7 +65,7 @@ class Model {
         const Block block = blocks_[index];
         if (!check(block, block.ptr, block.size)) return;
         displace(block);
-        if (request(block.ptr, block.size, 0) != nullptr) return wrong("a free has an answer");
+        if (request(block.ptr, old_size_(block.size), 0) != nullptr) return wrong("a free has an answer");
         blocks_[index] = blocks_.back();
         blocks_.pop_back();
     }
@@ -71,7 +75,7 @@ class Model {
         Block &block = blocks_[index];
         if (!check(block, block.ptr, block.size)) return;
         displace(block);
-        auto *ptr = static_cast<unsigned char *>(request(block.ptr, block.size, size));
+        auto *ptr = static_cast<unsigned char *>(request(block.ptr, old_size_(block.size), size));
         if (ptr == nullptr) {
             if (size <= block.size) return wrong("a block of " + bytes(block.size) + " could not shrink");
             if (place(block.ptr, block.size) && check(block, block.ptr, block.size)) refused(size);
@@ -200,6 +204,7 @@ class Model {
     std::vector<Block> blocks_;
     std::map<std::uintptr_t, std::size_t> where_;
     std::size_t live_ = 0;
+    std::function<std::size_t(std::size_t)> old_size_ = [](std::size_t size) { return size; };
     std::uint64_t refusals_ = 0;
     unsigned char seed_ = 0;
     std::string problem_;

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <random>
 
+#include "check/verified.h"
 #include "support.h"
 
 namespace {
@@ -43,6 +44,24 @@ class RandomProgram {
             if (random_() % 8 == 0) empty();
         }
         EXPECT_EQ("", model_.problem());
+    }
+
+    // Every other old size is wrong.
+    void lie() {
+        model_.lie([this](std::size_t size) {
+            switch (random_() % 8) {
+                case 0:
+                    return std::size_t{0};
+                case 1:
+                    return size + 1 + random_() % 64;
+                case 2:
+                    return random_() % (size + 1);
+                case 3:
+                    return some_size();
+                default:
+                    return size;
+            }
+        });
     }
 
     std::uint64_t refusals() const { return model_.refusals(); }
@@ -125,13 +144,14 @@ auto *const tally = static_cast<Tally *>(testing::AddGlobalTestEnvironment(new T
 
 class RandomRequests : public test::FrontAndArena {
   protected:
-    void try_seeds(const std::string &more) {
+    void try_seeds(const std::string &more, bool lying = false) {
         const std::uint64_t operations = setting("JEMALLOC_LUA_MODEL_OPS", test::sanitized ? 20000 : 100000);
         const std::uint64_t seeds = setting("JEMALLOC_LUA_MODEL_SEEDS", 2);
         for (std::uint64_t seed = 1; seed <= seeds && !HasFailure(); ++seed) {
             SCOPED_TRACE("seed " + std::to_string(seed));
             const test::Heap under_test = heap(more);
             RandomProgram program(under_test.get(), seed);
+            if (lying) program.lie();
             program.run(operations);
             tally->runs += 1;
             tally->operations += operations;
@@ -143,6 +163,16 @@ ON_EVERY_FRONT_AND_ARENA(RandomRequests);
 
 TEST_P(RandomRequests, AreServedAsTheModelSays) {
     try_seeds("");
+}
+
+// As LuaJIT's own allocator does. A hardened heap and front:checked end the process instead, and so do heaps
+// that a tool watches.
+TEST_P(RandomRequests, MayNameWrongOldSizes) {
+    if (front() == "harden" || front() == "checked") GTEST_SKIP() << "wrong sizes are reported there";
+    jemalloc_lua::let_tools_watch(false);
+    try_seeds("", true);
+    if (front() == "slab") try_seeds("slab:16K,nursery:1M,small_max:528,scrub:true", true);
+    jemalloc_lua::let_tools_watch(true);
 }
 
 // Options of front:slab alone.

@@ -16,6 +16,7 @@
 #include <random>
 #include <vector>
 
+#include "check/verified.h"
 #include "model.h"
 
 extern "C" std::size_t LLVMFuzzerMutate(std::uint8_t *data, std::size_t size, std::size_t max_size);
@@ -84,6 +85,12 @@ jemalloc_lua_options some_options(const Head &head) {
     options.harden = pick(0, 1);
     options.soft_limit = pick(std::size_t{0}, 512 * K, 4 * M);
     return options;
+}
+
+// Whether old sizes are wrong. A heap serves them nevertheless, unless it is to report them.
+bool lies(const Head &head, const jemalloc_lua_options &options) {
+    const bool reports = options.front == JEMALLOC_LUA_FRONT_CHECKED || options.harden != 0;
+    return head.back() % 2 == 1 && !reports;
 }
 
 // Mostly what Lua asks for; large ones as well, and some that nobody can have.
@@ -172,12 +179,20 @@ void step(test::Model &model, const Operation &operation) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size) {
     const Input input(data, size);
     const jemalloc_lua_options options = some_options(input.head);
+    const bool lying = lies(input.head, options);
+    jemalloc_lua::let_tools_watch(!lying);
     jemalloc_lua_heap *heap = jemalloc_lua_heap_create(&options);
     if (heap == nullptr) std::abort();
     {
         // What the cache of freed blocks and partly full slabs hold is given up before a request is refused,
         // but whole slabs of the nursery's and of each class stay.
         test::Model model(heap, M + options.nursery + 33 * options.slab);
+        if (lying) {
+            model.lie([random = std::minstd_rand(input.head.back())](std::size_t size) mutable {
+                const std::size_t some[] = {0, size, random() / 16 % (2 * size), random() / 16 % (64 * K)};
+                return some[random() / 16 % 4];
+            });
+        }
         for (const Operation &each : input.operations) {
             if (model.problem().empty()) step(model, each);
         }

@@ -1,8 +1,10 @@
-#include "system/low_addresses.h"
+#include "system/mappings.h"
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cstddef>
 
 #include "base/process.h"
@@ -16,6 +18,8 @@ std::uintptr_t address_end = luajit::address_end;
 
 // Programs that are linked to fixed addresses lie below.
 constexpr std::uintptr_t address_start = std::uintptr_t{1} << 32;
+
+constexpr std::size_t usual_slab = std::size_t{32} << 10;
 
 // Hints begin at multiples of this, as a huge page does.
 constexpr std::size_t hint_step = std::size_t{2} << 20;
@@ -43,8 +47,13 @@ std::uintptr_t some_number() {
     return static_cast<std::uintptr_t>(z ^ (z >> 31));
 }
 
+void *map_at(void *hint, std::size_t size, int protection) {
+    void *ptr = mmap(hint, size, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return ptr == MAP_FAILED ? nullptr : ptr;
+}
+
 // A hint is no order: where the place is taken, the kernel chooses one, and that may be too high again.
-void *map_low(std::size_t size, std::size_t alignment) {
+void *map_low(std::size_t size, std::size_t alignment, int protection) {
     const std::size_t step = alignment > hint_step ? alignment : hint_step;
     if (size > address_end - address_start || address_end - address_start - size < step) return nullptr;
     const std::uintptr_t places = (address_end - address_start - size) / step;
@@ -54,9 +63,8 @@ void *map_low(std::size_t size, std::size_t alignment) {
         if (hint < address_start || hint > address_end - size) {
             hint = (address_start + step - 1) / step * step + some_number() % places * step;
         }
-        void *ptr = mmap(reinterpret_cast<void *>(hint), size, PROT_READ | PROT_WRITE,
-                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (ptr == MAP_FAILED) return nullptr;
+        void *ptr = map_at(reinterpret_cast<void *>(hint), size, protection);
+        if (ptr == nullptr) return nullptr;
         if (is_low(ptr, size) && reinterpret_cast<std::uintptr_t>(ptr) % alignment == 0) {
             next_hint.store(reinterpret_cast<std::uintptr_t>(ptr) + size, std::memory_order_relaxed);
             return ptr;
@@ -66,7 +74,27 @@ void *map_low(std::size_t size, std::size_t alignment) {
     return nullptr;
 }
 
-bool is_needed() {
+// As a rule the first try is aligned, since the kernel puts mappings side by side.
+void *map_aligned(std::size_t size, std::size_t alignment, int protection) {
+    void *ptr = map_at(nullptr, size, protection);
+    if (ptr == nullptr || reinterpret_cast<std::uintptr_t>(ptr) % alignment == 0) return ptr;
+    munmap(ptr, size);
+    auto *all = static_cast<char *>(map_at(nullptr, size + alignment, protection));
+    if (all == nullptr) return nullptr;
+    const std::size_t before = -reinterpret_cast<std::uintptr_t>(all) % alignment;
+    if (before != 0) munmap(all, before);
+    munmap(all + before + size, alignment - before);
+    return all + before;
+}
+
+void *map_wanted(void *wanted, std::size_t size, int protection) {
+    void *ptr = map_at(wanted, size, protection);
+    if (ptr == nullptr || ptr == wanted) return ptr;
+    munmap(ptr, size);
+    return nullptr;
+}
+
+bool is_guard_needed() {
     const int wanted = environment_settings().address_guard;
     if (wanted != address_guard_auto) return wanted != 0;
 #if defined(__x86_64__)
@@ -80,27 +108,24 @@ bool is_needed() {
 
 bool addresses_are_guarded() {
     static constinit Once<bool> guarded;
-    return guarded.get(is_needed);
+    return guarded.get(is_guard_needed);
 }
 
-void *alloc_low(extent_hooks_t *plain, void *wanted, std::size_t size, std::size_t alignment, bool *zero,
-                bool *commit, unsigned arena) {
-    if (wanted != nullptr && !is_low(wanted, size)) return nullptr;
-    if (wanted != nullptr || !hints_needed.load(std::memory_order_relaxed)) {
-        bool zeroed = *zero;
-        bool committed = *commit;
-        void *ptr = plain->alloc(plain, wanted, size, alignment, &zeroed, &committed, arena);
-        if (ptr == nullptr || is_low(ptr, size)) {
-            *zero = zeroed;
-            *commit = committed;
-            return ptr;
-        }
-        if (plain->destroy != nullptr) plain->destroy(plain, ptr, size, committed, arena);
-        hints_needed.store(true, std::memory_order_relaxed);
+void *map_pages(void *wanted, std::size_t size, std::size_t alignment, int protection) {
+    // A mapping that is smaller than a slab can be is the last that the system has: no address space is lost
+    // between such.
+    alignment = std::max(alignment, std::clamp(std::bit_ceil(size), usual_slab, max_slab));
+    void *ptr = nullptr;
+    if (wanted != nullptr) {
+        ptr = map_wanted(wanted, size, protection);
+    } else if (!hints_needed.load(std::memory_order_relaxed)) {
+        ptr = map_aligned(size, alignment, protection);
     }
-    void *ptr = map_low(size, alignment);
-    if (ptr != nullptr) *zero = *commit = true;
-    return ptr;
+    if (!addresses_are_guarded() || (ptr != nullptr && is_low(ptr, size))) return ptr;
+    if (ptr != nullptr) munmap(ptr, size);
+    if (wanted != nullptr) return nullptr;
+    hints_needed.store(true, std::memory_order_relaxed);
+    return map_low(size, alignment, protection);
 }
 
 void lower_address_end(std::uintptr_t end) {
