@@ -73,13 +73,13 @@ bool decommit(extent_hooks_t *, void *ptr, std::size_t, std::size_t offset, std:
            MAP_FAILED;
 }
 
-bool commit(extent_hooks_t *, void *ptr, std::size_t, std::size_t offset, std::size_t length, unsigned) {
-    const KeepErrno keep;
-    return mprotect(static_cast<char *>(ptr) + offset, length, PROT_READ | PROT_WRITE) != 0;
-}
-
 bool map_over(void *ptr, std::size_t size) {
     return mmap(ptr, size, PROT_READ | PROT_WRITE, anonymous | MAP_FIXED, -1, 0) != MAP_FAILED;
+}
+
+bool commit(extent_hooks_t *, void *ptr, std::size_t, std::size_t offset, std::size_t length, unsigned) {
+    const KeepErrno keep;
+    return !map_over(static_cast<char *>(ptr) + offset, length);
 }
 
 // The first refusal: jemalloc takes the extent for a committed one. Where locks give memory to all that is

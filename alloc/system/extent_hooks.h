@@ -2,7 +2,7 @@
 //
 // jemalloc keeps the addresses of what an arena once had, and returns pages by madvise() alone. A system may
 // refuse that: memory that is locked (mlockall()), or a filter of system calls. jemalloc takes no notice
-// then, and what was purged stays for ever. These hooks notice it, and go another way from then on: an
+// then, and what was purged stays for ever. These hooks notice it, and go another way from then on: a
 // read-only mapping replaces what an arena would purge, and what it has not used yet. jemalloc calls that
 // decommitted.
 //

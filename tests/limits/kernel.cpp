@@ -45,7 +45,7 @@ void *__wrap_mmap(void *at, std::size_t size, int protection, int flags, int fil
     if ((protection & PROT_WRITE) != 0 && !kernel::commit(size)) return refuse(ENOMEM, MAP_FAILED);
     void *to = __real_mmap(at, size, protection, flags, file, offset);
     // jemalloc takes pages back by mapping over them what can't be written.
-    if (to == at && protection == PROT_NONE && (flags & MAP_FIXED) != 0) kernel::give_back(size);
+    if (to == at && (protection & PROT_WRITE) == 0 && (flags & MAP_FIXED) != 0) kernel::give_back(size);
     return to;
 }
 
