@@ -117,7 +117,7 @@ class Verified final : public EntryMemory {
     void free_table(AddressTable::Entry *entries, std::size_t capacity) {
         constexpr std::size_t large = std::size_t{256} << 10;
         if (entries == nullptr) return;
-        give_extent(entries, taken_bytes(capacity), 64);
+        give_extent(entries, table_bytes(capacity), 64);
         const bool is_limited = heap_.budget().counts().limit != SIZE_MAX;
         if (is_limited && table_bytes(capacity) >= large) purge_arena(table_arena());
     }
@@ -135,10 +135,6 @@ class Verified final : public EntryMemory {
     // That of the blocks, whose pages are compared with what the heap counts (pages/gaps.h); a tool takes the
     // heap's own words for a block's red zone.
     unsigned table_arena() const { return by_tool_ ? shared_arena() : heap_.stats().arena; }
-    // The red zone of a block that may follow, too.
-    std::size_t taken_bytes(std::size_t capacity) const {
-        return table_bytes(capacity) + (by_tool_ ? full_red_zone : 0);
-    }
 
     bool resize_table(std::size_t wanted) {
         const std::size_t before = live_.capacity();
@@ -149,13 +145,13 @@ class Verified final : public EntryMemory {
         } else if (!heap_.budget().take(taken)) {
             return false;
         }
-        void *memory = take_extent(taken_bytes(wanted), 64, table_arena());
+        void *memory = take_extent(table_bytes(wanted), 64, table_arena());
         if (memory == nullptr) {
             heap_.budget().undo(taken);
             heap_.budget().refuse();
             return false;
         }
-        if (by_tool_) tools::forget(memory, taken_bytes(wanted));
+        if (by_tool_) tools::forget(memory, table_bytes(wanted));
         std::memset(memory, 0, table_bytes(wanted));
         AddressTable::Entry *old = live_.entries();
         live_.move_to(static_cast<AddressTable::Entry *>(memory), wanted);
