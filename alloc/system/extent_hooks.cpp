@@ -1,6 +1,7 @@
 #include "system/extent_hooks.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
@@ -99,6 +100,14 @@ bool purge(extent_hooks_t *, void *ptr, std::size_t size, std::size_t offset, st
     return purge_refused(static_cast<char *>(ptr) + offset, length);
 }
 
+// As jemalloc's own, which joins all but memory of sbrk() with other memory; but that one sets up the
+// thread's data, where the thread has none, and takes the arena's lock for it, which the caller holds: a
+// thread whose first call frees an extent would wait for itself (ehooks_default_merge() in jemalloc 5.3).
+bool merge(extent_hooks_t *, void *a, std::size_t, void *b, std::size_t, bool, unsigned) {
+    const void *end = sbrk(0);
+    return (a < end) != (b < end);
+}
+
 // Where the system does not overcommit.
 bool jemalloc_decommits() {
     const std::size_t size = page_size();
@@ -114,6 +123,7 @@ extent_hooks_t *make_hooks() {
     if (plain == nullptr) return nullptr;
     hooks = *plain;
     hooks.alloc = take;
+    hooks.merge = merge;
     // With opt.retain jemalloc's own hook would not unmap either, and where there is none, it is not asked.
     hooks.dalloc = je::read<bool>("opt.retain") ? nullptr : give;
     hooks.commit = commit;
