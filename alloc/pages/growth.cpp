@@ -7,6 +7,7 @@
 #include "luajit/layout.h"
 #include "pages/pages.h"
 #include "policy/growth.h"
+#include "system/extent_hooks.h"
 #include "system/jemalloc.h"
 #include "system/kernel.h"
 
@@ -81,6 +82,11 @@ Pages::InPlace Pages::resize(void *block, std::size_t new_size) {
 void *Pages::move(void *block, std::size_t old_size, std::size_t new_size) {
     const std::size_t old_bytes = map_.find(block)->bytes();
     const std::size_t new_bytes = je::size_class(new_size);
+    if (notice_bounds()) {
+        const Stretched stretched = stretch_block(block, new_bytes);
+        if (stretched.grown) map_ahead(stretched.block, old_size, new_size);
+        if (stretched.block != nullptr) return stretched.grown ? stretched.block : nullptr;
+    }
     // No page is held twice, so the difference alone is counted.
     const Taken taken = take(new_bytes, Use::growing_block, new_bytes - old_bytes);
     void *moved = taken.start;
@@ -92,6 +98,32 @@ void *Pages::move(void *block, std::size_t old_size, std::size_t new_size) {
     if (!taken.has_memory) map_ahead(moved, old_size, new_size);
     release(block);
     return moved;
+}
+
+// Where address space is bounded. Null: the block can't be stretched.
+Stretched Pages::stretch_block(void *block, std::size_t new_bytes) {
+    const Extent before = *map_.find(block);
+    const std::size_t more = new_bytes - before.bytes();
+    const bool on_first = before.is(Extent::on_first);
+    if (!take_from_budget(more)) return {block, false};
+    const unsigned index = on_first ? arena_.placement().first : arena_.index();
+    const Stretched stretched =
+        stretch(block, before.bytes(), new_bytes, index, arena_.flags(), free_flags_for(before));
+    if (!stretched.grown) {
+        budget_.undo(more);
+        if (stretched.block != nullptr) budget_.refuse();
+        return stretched;
+    }
+    Extent extent = before;
+    extent.set_bytes(new_bytes);
+    if (!arena_.placement().may_migrate) extent.clear(Extent::on_first);
+    map_.remove(block);
+    map_.add(stretched.block, extent);
+    counts_.block_bytes += more;
+    if (on_first && arena_.placement().owns) arena_.freed_on_first(before.bytes());
+    if (arena_.migrate_if_due(budget_.counts().own())) note_purged();
+    advise_again(stretched.block);
+    return stretched;
 }
 
 void Pages::map_ahead(void *block, std::size_t old_size, std::size_t new_size) {

@@ -15,6 +15,7 @@
 #include "pages/heap_arena.h"
 #include "policy/retention.h"
 #include "system/flags.h"
+#include "system/short_space.h"
 
 namespace jemalloc_lua {
 
@@ -132,6 +133,7 @@ class Pages {
     void advise_new(void *block, std::size_t bytes);
     void advise_again(void *block);
     void withdraw_advice(void *block, std::size_t kept);
+    Stretched stretch_block(void *block, std::size_t new_bytes);
     void map_ahead(void *block, std::size_t old_size, std::size_t new_size);
 
     Settings settings_;

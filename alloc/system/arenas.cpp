@@ -12,9 +12,12 @@
 #include "system/extent_hooks.h"
 #include "system/ids.h"
 #include "system/jemalloc.h"
+#include "system/kernel.h"
 #include "system/mallctl.h"
 #include "system/mappings.h"
+#include "system/own_mappings.h"
 #include "system/provider.h"
+#include "system/short_space.h"
 
 namespace jemalloc_lua {
 namespace {
@@ -56,6 +59,8 @@ constinit je::ArenaName muzzy_decay_ms("arena.0.muzzy_decay_ms");
 constinit je::ArenaName extent_hooks("arena.0.extent_hooks");
 constinit je::ArenaName purge("arena.0.purge");
 constinit je::ArenaName dss("arena.0.dss");
+constinit je::ArenaName retain_grow_limit("arena.0.retain_grow_limit");
+constinit je::ArenaName oversize_threshold("arena.0.oversize_threshold");
 constinit je::ArenaName reset("arena.0.reset");
 constinit je::ArenaName dirty_pages("stats.arenas.0.pdirty", 2);
 constinit je::ArenaName muzzy_pages("stats.arenas.0.pmuzzy", 2);
@@ -65,6 +70,8 @@ constinit je::ArenaName active_pages("experimental.arenas.0.pactivep", 2);
 // end for its own records then (extent_alloc_dss() asks for the memory that base_map() is to get).
 void prepare(unsigned index) {
     dss.write(index, "disabled");
+    // The next range that jemalloc retains is larger than the last one, up to this.
+    if (is_space_short()) retain_grow_limit.write(index, huge_page);
 }
 
 Shared *find_shared(unsigned index) {
@@ -219,6 +226,14 @@ std::size_t dirty_bytes(unsigned index) {
     dirty_pages.read(index, &pages[0]);
     muzzy_pages.read(index, &pages[1]);
     return (pages[0] + pages[1]) * je::read<std::size_t>("arenas.page");
+}
+
+bool gives_up_at_once(unsigned index) {
+    ssize_t dirty = -1;
+    ssize_t muzzy = -1;
+    if (!is_ours(index) || je::read<bool>("background_thread") || je::read<bool>("opt.hpa")) return false;
+    if (dirty_decay_ms.read(index, &dirty) != 0 || muzzy_decay_ms.read(index, &muzzy) != 0) return false;
+    return dirty >= 0 && muzzy >= 0 && oversize_threshold.write(index, own_mappings::min_size) == 0;
 }
 
 std::size_t active_bytes(unsigned index) {

@@ -57,6 +57,10 @@ std::size_t purge_arena(unsigned index);
 // not for a hot path.
 std::size_t dirty_bytes(unsigned index);
 
+// Whether an extent of an arena which is a mapping of its own is given up as soon as it is freed. Sees to
+// that where it can.
+bool gives_up_at_once(unsigned index);
+
 // Bytes of pages that an arena has given out; 0 where jemalloc does not tell. Cheap, but for the first time.
 std::size_t active_bytes(unsigned index);
 

@@ -10,6 +10,8 @@
 #include "config/options.h"
 #include "system/kernel.h"
 #include "system/mappings.h"
+#include "system/own_mappings.h"
+#include "system/short_space.h"
 
 // Linux 5.18.
 #ifndef MADV_DONTNEED_LOCKED
@@ -22,6 +24,8 @@ namespace {
 extent_hooks_t *plain = nullptr;  // jemalloc's own
 extent_hooks_t hooks;
 bool never_overcommits = false;  // the system, so that jemalloc decommits
+
+bool retains = true;
 
 std::atomic<WayBack> way{WayBack::purge};
 std::atomic<std::uint64_t> stayed{0};
@@ -53,9 +57,25 @@ constexpr int decommitted = PROT_READ;
 void *take(extent_hooks_t *, void *wanted, std::size_t size, std::size_t alignment, bool *zero, bool *commit,
            unsigned) {
     const KeepErrno keep;
+    const bool to_retain = wanted == nullptr && !*commit;
+    if (is_space_short()) {
+        if (wanted == nullptr && *commit && alignment <= page_size()) {
+            if (void *ptr = mapping_at_hand(size)) {
+                own_mappings::add(ptr, size);
+                *zero = false;
+                return ptr;
+            }
+        }
+        // What is large is mapped alone, and to its size; jemalloc would take more to retain it. With *zero
+        // the memory is for records, of jemalloc's or of a heap's.
+        if (to_retain && size > huge_page) return nullptr;
+        if (!*zero && !has_room(size)) return nullptr;
+    }
     const bool waits = !*commit && decommits();
     void *ptr = map_pages(wanted, size, alignment, waits ? decommitted : PROT_READ | PROT_WRITE);
     if (ptr == nullptr) return nullptr;
+    const bool is_whole = is_space_short() && wanted == nullptr && !to_retain;
+    if (is_whole && size >= own_mappings::min_size) own_mappings::add(ptr, size);
     *zero = true;
     *commit = !waits;
     return ptr;
@@ -65,6 +85,15 @@ void *take(extent_hooks_t *, void *wanted, std::size_t size, std::size_t alignme
 bool give(extent_hooks_t *, void *start, std::size_t size, bool committed, unsigned arena) {
     const bool ends_a_slab = (reinterpret_cast<std::uintptr_t>(start) + size) % max_slab == 0;
     return !ends_a_slab || plain->dalloc(plain, start, size, committed, arena);
+}
+
+// First asked of each extent that goes, if it is there. What stays mapped, jemalloc purges and retains.
+bool give_up(extent_hooks_t *, void *ptr, std::size_t size, bool, unsigned) {
+    const KeepErrno keep;
+    if (!own_mappings::remove(ptr, size)) return true;
+    if (stretch_given_up(ptr, size) || munmap(ptr, size) == 0) return false;
+    own_mappings::add(ptr, size);
+    return true;
 }
 
 bool decommit(extent_hooks_t *, void *ptr, std::size_t, std::size_t offset, std::size_t length, unsigned) {
@@ -125,16 +154,25 @@ extent_hooks_t *make_hooks() {
     hooks.alloc = take;
     hooks.merge = merge;
     // With opt.retain jemalloc's own hook would not unmap either, and where there is none, it is not asked.
-    hooks.dalloc = je::read<bool>("opt.retain") ? nullptr : give;
+    retains = je::read<bool>("opt.retain");
+    hooks.dalloc = retains ? nullptr : give;
     hooks.commit = commit;
     hooks.decommit = decommit;
     never_overcommits = jemalloc_decommits();
     if (plain->purge_forced != nullptr) hooks.purge_forced = purge;
     if (!pages_can_be_purged()) note(WayBack::remap);
+    notice_bounds();
     return &hooks;
 }
 
 }  // namespace
+
+bool notice_bounds() {
+    if (addresses_are_guarded() || !retains) return false;  // mremap() keeps to no bound of addresses
+    if (!is_space_bounded()) return false;
+    hooks.dalloc = give_up;
+    return true;
+}
 
 extent_hooks_t *arena_hooks() {
     static constinit Once<extent_hooks_t *> made;

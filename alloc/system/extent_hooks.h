@@ -28,6 +28,10 @@ WayBack way_back();
 // something: another thread may purge as well.
 std::uint64_t bytes_that_stayed();
 
+// Looks whether address space is bounded (short_space.h). From then on, extents that are mappings of their
+// own are unmapped when they go. False: it is not, or nothing can be done.
+bool notice_bounds();
+
 // Asks the system, with a page of its own: for arenas without these hooks.
 bool pages_can_be_purged();
 

@@ -6,6 +6,7 @@
 #include <linux/seccomp.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -14,6 +15,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdlib>
+#include <fstream>
 #include <functional>
 #include <string>
 
@@ -174,6 +176,58 @@ TEST_P(Confined, LaterByLocks) {
         GetParam(), [] { return mlockall(MCL_CURRENT | MCL_FUTURE) == 0; }, JEMALLOC_LUA_WAY_BACK_REMAP);
     if (problem == cannot) GTEST_SKIP() << "memory may not be locked";
     EXPECT_EQ("", problem);
+}
+
+// ---- Bounded address space, against LuaJIT's own allocator
+
+std::size_t status(const std::string &field) {
+    std::ifstream file("/proc/self/status");
+    for (std::string word; file >> word;) {
+        std::size_t kib = 0;
+        if (word == field && file >> kib) return kib << 10;
+    }
+    return 0;
+}
+
+// What a program leaves in `n` before it is refused memory, in a process that may map `room` bytes more. The
+// state must work on.
+std::string reached(bool ours, int resource, std::size_t room, const char *program) {
+    return in_child([&]() -> std::string {
+        const rlim_t bytes = status(resource == RLIMIT_AS ? "VmSize:" : "VmData:") + room;
+        const rlimit bound{bytes, bytes};
+        if (setrlimit(static_cast<__rlimit_resource_t>(resource), &bound) != 0) return "no bound";
+        lua_State *L = ours ? jemalloc_lua_newstate() : luaL_newstate();
+        if (L == nullptr) return "no state";
+        luaL_openlibs(L);
+        if (test::run(L, program).find("not enough memory") == std::string::npos) return "no refusal";
+        lua_gc(L, LUA_GCCOLLECT, 0);
+        lua_gc(L, LUA_GCCOLLECT, 0);
+        const std::string after = test::run(L, "local t = {} for i = 1, 1e5 do t[i] = {i} end");
+        if (!after.empty()) return "afterwards: " + after;
+        lua_getglobal(L, "n");
+        const std::string at = std::to_string(lua_tointeger(L, -1));
+        ours ? jemalloc_lua_close(L) : lua_close(L);
+        return at;
+    });
+}
+
+TEST(BoundedSpace, HoldsAsMuchAsOnLuaJITsOwnAllocator) {
+    if (test::sanitized) GTEST_SKIP() << "the sanitizer's shadow is address space";
+    for (const char *program : {
+             "n = 0 local t = {} for i = 1, 1e9 do t[i] = i n = i end",
+             "n = 0 local s = 'x' for i = 1, 60 do s = s .. s n = #s end",
+             "n = 0 local t = {} for i = 1, 1e9 do t['k' .. i] = i n = i end",
+             "n = 0 local t = {} for i = 1, 1e9 do t[i] = {i, i} n = i end",
+             "n = 0 local t = {} for i = 1, 1e9 do t[i] = ('x'):rep(100000) .. i n = i end",
+         }) {
+        for (const int resource : {RLIMIT_AS, RLIMIT_DATA}) {
+            const std::string built_in = reached(false, resource, 256 * M, program);
+            const std::string ours = reached(true, resource, 256 * M, program);
+            EXPECT_GE(std::atof(ours.c_str()), 0.88 * std::atof(built_in.c_str()))
+                << program << ": " << ours << " of " << built_in;
+            EXPECT_GT(std::atof(ours.c_str()), 0) << program << ": " << ours;
+        }
+    }
 }
 
 }  // namespace
