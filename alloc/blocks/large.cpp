@@ -36,7 +36,7 @@ void LargeBlocks<Links>::keep(void *ptr, std::size_t bytes, bool in_nursery) {
     list = block;
 }
 
-// What was freed as small blocks of the nursery and is none. The state's block has no class, and ends with
+// Blocks of the nursery that were freed as small ones, and are not. The state's block has no class, and ends with
 // the heap.
 template <class Links>
 void LargeBlocks<Links>::keep_aside() {

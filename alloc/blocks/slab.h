@@ -39,8 +39,8 @@ enum class SlabState : std::uint8_t { nursery, current, full, partial, empty };
 struct alignas(64) Slab {
     Block *freed = nullptr;       // freed since the list was last taken, the newest first
     std::uint32_t countdown = 1;  // frees until something has to happen
-    // Says that this is a slab's header, and of which heap: free() looks here before it knows that the block is
-    // a small one. 0 once the slab is gone.
+    // Says that this is a slab's header, and of which heap: free() looks here before it knows that the block
+    // is a small one. 0 once the slab is gone.
     std::uint32_t seal = 0;
     std::uint32_t spare = 0;   // blocks in use that the countdown does not count
     std::uint32_t carved = 0;  // blocks made so far of the fresh memory

@@ -15,7 +15,8 @@ namespace jemalloc_lua {
 // of memory.
 bool verify_if_wanted(Heap &heap, const Options &options);
 
-// For tests of what a heap does by itself: whether a tool is told of the slab heaps that are made from now on.
+// For tests of what a heap does by itself: whether a tool is told of the slab heaps that are made from now
+// on.
 void let_tools_watch(bool wanted);
 
 void *verified_entry(void *ud, void *ptr, std::size_t old_size, std::size_t new_size);
