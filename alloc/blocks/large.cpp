@@ -36,8 +36,8 @@ void LargeBlocks<Links>::keep(void *ptr, std::size_t bytes, bool in_nursery) {
     list = block;
 }
 
-// Blocks of the nursery that were freed as small ones, and are not. The state's block has no class, and ends with
-// the heap.
+// Blocks of the nursery that were freed as small ones, and are not. The state's block has no class, and ends
+// with the heap.
 template <class Links>
 void LargeBlocks<Links>::keep_aside() {
     while (Block *block = nursery_.take_aside()) {
