@@ -279,12 +279,12 @@ class Metrics(WithFolder):
         process = f'pid="{self.one.pid}",program="live_host"'
         self.assertEqual(values[f"jemalloc_lua_states{{{process}}}"], 2)
         self.assertEqual(values[f"jemalloc_lua_states_closed_total{{{process}}}"], 1)
-        state = f'{{{process},state="2",front="slab"}}'
+        state = f'{{{process},state="2",front="slab",way_back="purge"}}'
         self.assertEqual(values[f"jemalloc_lua_state_limit_bytes{state}"], 4 * MIB)
         self.assertGreater(values[f"jemalloc_lua_state_refusals_total{state}"], 0)
         self.assertGreaterEqual(values[f"jemalloc_lua_state_footprint_bytes{state}"],
                                 values[f"jemalloc_lua_state_live_bytes{state}"])
-        self.assertNotIn(f'jemalloc_lua_state_limit_bytes{{{process},state="3",front="slab"}}', values)
+        self.assertNotIn(f'jemalloc_lua_state_limit_bytes{{{process},state="3",front="slab",way_back="purge"}}', values)
 
     def test_several_processes_are_in_one_text(self):
         two = self.host()
