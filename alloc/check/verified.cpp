@@ -113,13 +113,13 @@ class Verified final : public EntryMemory {
     }
 
     // The front does not know of these pages: under a limit they go to the system at once, or they would lie
-    // above it.
+    // above it. Those of another arena than the heap's own are not seen by trim either.
     void free_table(AddressTable::Entry *entries, std::size_t capacity) {
         constexpr std::size_t large = std::size_t{256} << 10;
         if (entries == nullptr) return;
         give_extent(entries, table_bytes(capacity), 64);
         const bool is_limited = heap_.budget().counts().limit != SIZE_MAX;
-        if (is_limited && table_bytes(capacity) >= large) purge_arena(table_arena());
+        if ((by_tool_ || is_limited) && table_bytes(capacity) >= large) purge_arena(table_arena());
     }
 
     // Tables get three quarters full, since their bytes count.

@@ -50,7 +50,7 @@ class DirectHeap final : public Heap {
 
     void count(jemalloc_lua_stats &stats) const {
         stats.front = JEMALLOC_LUA_FRONT_DIRECT;
-        stats.footprint = gaps_.footprint_now(arena_.active());
+        stats.footprint = gaps_.footprint_now(arena_);
         stats.purged = purged_;
     }
     std::uint64_t requests() const { return requests_; }

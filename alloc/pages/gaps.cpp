@@ -29,9 +29,10 @@ void Gaps::settle(std::size_t pages, std::size_t bytes) {
         limited ? std::max(counts.limit - std::min(counts.limit, counts.held + bytes), min_room) : SIZE_MAX;
 }
 
-std::size_t Gaps::footprint_now(std::size_t pages) const {
+std::size_t Gaps::footprint_now(const HeapArena &arena) const {
     const Budget::Counts &counts = budget_.counts();
-    return std::min(counts.held, std::max(counts.held - bytes_, pages + counts.charged));
+    if (bytes_ == 0) return counts.held;
+    return std::min(counts.held, std::max(counts.held - bytes_, arena.active() + counts.charged));
 }
 
 }  // namespace jemalloc_lua

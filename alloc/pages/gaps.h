@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "pages/budget.h"
+#include "pages/heap_arena.h"
 
 namespace jemalloc_lua {
 
@@ -26,8 +27,9 @@ class Gaps {
     // The limit has changed.
     void limit_changed() { room_ = budget_.counts().limit == SIZE_MAX ? SIZE_MAX : 0; }
 
-    // The footprint with the gaps as they are now, which may be smaller than when they were settled.
-    std::size_t footprint_now(std::size_t pages) const;
+    // The footprint with the gaps as they are now, which may be smaller than when they were settled. Where
+    // there were none, `arena` is not asked.
+    std::size_t footprint_now(const HeapArena &arena) const;
 
   private:
     Budget &budget_;

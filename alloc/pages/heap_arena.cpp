@@ -64,6 +64,7 @@ unsigned HeapArena::index() const {
         return false;
     }
     arena_ = *index;
+    active_pages_ = {};
     placement_.owns = true;
     left_on_first_ = held;
     set_flags();
@@ -99,7 +100,9 @@ std::size_t HeapArena::trim() {
 }
 
 std::size_t HeapArena::active() const {
-    return placement_.owns ? active_bytes(arena_) : 0;
+    if (!placement_.owns) return 0;
+    if (active_pages_.count == nullptr) active_pages_ = active_pages(arena_);
+    return active_pages_.count == nullptr ? 0 : *active_pages_.count * active_pages_.size;
 }
 
 void HeapArena::set_flags() {

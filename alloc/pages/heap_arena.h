@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "config/options.h"
+#include "system/arenas.h"
 
 namespace jemalloc_lua {
 
@@ -51,7 +52,8 @@ class HeapArena {
     std::size_t stayed() const { return stayed_; }
     // The same with the tcache, and the bytes that this made of the arena's dirty pages.
     std::size_t trim();
-    // Bytes of the own arena's pages that hold blocks or were cached; 0 without such an arena.
+    // Bytes of the own arena's pages that hold blocks or were cached; 0 without such an arena. Asks jemalloc
+    // the first time, which a signal handler must not do.
     std::size_t active() const;
 
   private:
@@ -65,6 +67,7 @@ class HeapArena {
     std::size_t left_on_first_ = 0;   // bytes there since migration
     std::size_t dirty_on_first_ = 0;  // bytes freed there since it was last purged
     std::size_t stayed_ = 0;
+    mutable ActivePages active_pages_;
     unsigned arena_;
     unsigned tcache_ = 0;
     bool has_tcache_ = false;

@@ -64,7 +64,7 @@ constinit je::ArenaName oversize_threshold("arena.0.oversize_threshold");
 constinit je::ArenaName reset("arena.0.reset");
 constinit je::ArenaName dirty_pages("stats.arenas.0.pdirty", 2);
 constinit je::ArenaName muzzy_pages("stats.arenas.0.pmuzzy", 2);
-constinit je::ArenaName active_pages("experimental.arenas.0.pactivep", 2);
+constinit je::ArenaName active_counter("experimental.arenas.0.pactivep", 2);
 
 // An arena with hooks must not turn to sbrk(): where mmap() has nothing, jemalloc 5.3 calls itself without
 // end for its own records then (extent_alloc_dss() asks for the memory that base_map() is to get).
@@ -236,16 +236,15 @@ bool gives_up_at_once(unsigned index) {
     return dirty >= 0 && muzzy >= 0 && oversize_threshold.write(index, own_mappings::min_size) == 0;
 }
 
-std::size_t active_bytes(unsigned index) {
+ActivePages active_pages(unsigned index) {
     // The counter itself, which needs no refreshing; but jemalloc shows no arena that it has not refreshed
     // once.
     const std::size_t *pages = nullptr;
-    if (active_pages.read(index, &pages) != 0) {
+    if (active_counter.read(index, &pages) != 0) {
         je::refresh_statistics();
-        if (active_pages.read(index, &pages) != 0) return 0;
+        if (active_counter.read(index, &pages) != 0) return {};
     }
-    static constinit Once<std::size_t> page;
-    return *pages * page.get([] { return je::read<std::size_t>("arenas.page"); });
+    return {pages, je::read<std::size_t>("arenas.page")};
 }
 
 }  // namespace jemalloc_lua

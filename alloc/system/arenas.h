@@ -61,7 +61,11 @@ std::size_t dirty_bytes(unsigned index);
 // that where it can.
 bool gives_up_at_once(unsigned index);
 
-// Bytes of pages that an arena has given out; 0 where jemalloc does not tell. Cheap, but for the first time.
-std::size_t active_bytes(unsigned index);
+// The pages that an arena has given out. jemalloc's counter stays as long as the arena.
+struct ActivePages {
+    const std::size_t *count = nullptr;  // null where jemalloc does not tell
+    std::size_t size = 0;                // bytes of a page
+};
+ActivePages active_pages(unsigned index);
 
 }  // namespace jemalloc_lua

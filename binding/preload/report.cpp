@@ -41,19 +41,6 @@ struct ClosedState {
 
 constexpr std::size_t closed_kept = 16;
 
-struct Register {
-    std::mutex lock;
-    std::vector<OpenState> open;
-    std::array<ClosedState, closed_kept> closed;  // a ring: the last ones
-    std::uint64_t made = 0;
-    std::uint64_t ended = 0;
-    std::atomic<bool> asked{false};  // a signal came while the lock was held
-};
-
-// Never destroyed: states may be closed after static destructors have run.
-alignas(Register) std::byte storage[sizeof(Register)];
-Register *states = nullptr;  // null where no report is asked for
-
 // ---- Printing
 
 // A table. It is written in whole lines, as many at once as a pipe takes in one piece (PIPE_BUF), so that the
@@ -63,7 +50,9 @@ class Table {
     Table() = default;
     Table(const Table &) = delete;
     Table &operator=(const Table &) = delete;
-    ~Table() { write_lines(); }
+
+    void begin() { used_ = 0; }
+    void end() { write_lines(); }
 
     Table &text(std::string_view word, std::size_t width = 0) {
         for (std::size_t i = word.size(); i < width; ++i) add(' ');
@@ -103,6 +92,20 @@ class Table {
     char text_[PIPE_BUF];
     std::size_t used_ = 0;
 };
+
+struct Register {
+    std::mutex lock;
+    std::vector<OpenState> open;
+    std::array<ClosedState, closed_kept> closed;  // a ring: the last ones
+    std::uint64_t made = 0;
+    std::uint64_t ended = 0;
+    std::atomic<bool> asked{false};  // a signal came while the lock was held
+    Table table;                     // not on the stack, which may be small where a signal comes
+};
+
+// Never destroyed: states may be closed after static destructors have run.
+alignas(Register) std::byte storage[sizeof(Register)];
+Register *states = nullptr;  // null where no report is asked for
 
 std::size_t width_of(const Statistic &column) {
     if (column.unit == Unit::bytes) return 10;
@@ -156,8 +159,9 @@ void add_row(Table &table, std::uint64_t number, const Stats &stats, bool open) 
 }
 
 // The caller holds the lock.
-void print_states(const Register &r) {
-    Table table;
+void print_states(Register &r) {
+    Table &table = r.table;
+    table.begin();
     table.text("jemalloc_lua: process ").number(static_cast<std::uint64_t>(getpid())).text(" (");
     table.text(program_name()).text("): ").number(r.open.size()).text(" states open, ");
     table.number(r.ended).text(" closed; sizes in KiB").end_line();
@@ -174,6 +178,7 @@ void print_states(const Register &r) {
         count_heap(state.heap, &stats);
         add_row(table, state.number, stats, true);
     }
+    table.end();
 }
 
 // ---- Bookkeeping
@@ -222,7 +227,7 @@ void take_signal(int number) {
     struct sigaction now {};
     if (sigaction(number, nullptr, &now) != 0 || now.sa_handler != SIG_DFL) return;
     now.sa_handler = on_signal;
-    now.sa_flags = SA_RESTART;
+    now.sa_flags = SA_RESTART | SA_ONSTACK;
     sigaction(number, &now, nullptr);
 }
 

@@ -30,6 +30,20 @@ static const char *whose(lua_State *L) {
     return get_stats != NULL && get_stats(L, &stats) == 0 ? "ours" : "own";
 }
 
+static volatile sig_atomic_t stop_signals;
+
+static void *send_signals(void *thread) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR2);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    while (!stop_signals) {
+        pthread_kill(*(pthread_t *)thread, SIGUSR2);
+        usleep(300);
+    }
+    return NULL;
+}
+
 static void run(lua_State *L) {
     luaL_openlibs(L);
     if (luaL_dostring(L,
@@ -149,6 +163,17 @@ int main(int argc, char **argv) {
         run(L);
         raise(SIGUSR2);
         lua_close(L);
+    } else if (strcmp(mode, "signals") == 0) {
+        /* One comes wherever the making and the closing of states happens to be. */
+        pthread_t sender;
+        pthread_t self = pthread_self();
+        lua_State *stays = luaL_newstate();
+        alarm(120);
+        pthread_create(&sender, NULL, send_signals, &self);
+        for (int i = 0; i < 3000; i++) lua_close(luaL_newstate());
+        stop_signals = 1;
+        pthread_join(sender, NULL);
+        lua_close(stays);
     } else if (strcmp(mode, "own-signal") == 0) {
         signal(SIGUSR2, on_signal);
         lua_State *L = luaL_newstate();

@@ -195,6 +195,12 @@ class Statistics(unittest.TestCase):
     def test_a_signal_prints_them_while_the_host_runs(self):
         self.assertIn("1 states open, 0 closed", self.table("signal", "--conf", "stats_signal:USR2"))
 
+    # A heap's figures are at hand for a handler: it asks jemalloc nothing, whose locks the thread may hold.
+    def test_a_signal_may_come_at_any_time(self):
+        for front in ("slab", "direct"):
+            done = under_shim(HOST, "signals", options=["--conf", f"stats_signal:USR2,arena:own,front:{front}"])
+            self.assertEqual(done.returncode, 0, done.stderr[-300:])
+
     def test_a_signal_that_the_host_has_a_use_for_stays_the_hosts(self):
         done = under_shim(HOST, "own-signal", options=["--conf", "stats_signal:USR2"])
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "the host's\n", ""))
