@@ -176,9 +176,10 @@ class SlabHeap final : public Heap, private IdleExtents {
 
     [[gnu::noinline]] void *resize(void *ptr, std::size_t old_size, std::size_t new_size) {
         Links &links = small_.links();
-        old_size = bytes_of(ptr, old_size);
+        const std::size_t said = old_size;
+        old_size = bytes_of(ptr, said);
         if (!small_.serves(old_size) || !small_.serves(new_size))
-            return resize_large(ptr, old_size, new_size);
+            return resize_large(ptr, old_size, new_size, said);
         if (class_of(old_size) == class_of(new_size)) return ptr;
         void *by = small_.alloc(new_size);
         if (by != nullptr) return replace(ptr, old_size, by, new_size);
@@ -188,13 +189,16 @@ class SlabHeap final : public Heap, private IdleExtents {
         return ptr;
     }
 
-    [[gnu::noinline]] void *resize_large(void *ptr, std::size_t old_size, std::size_t new_size) {
+    [[gnu::noinline]] void *resize_large(void *ptr, std::size_t old_size, std::size_t new_size,
+                                         std::size_t said) {
         if (new_size > PTRDIFF_MAX) {
             budget_.refuse();
             return nullptr;
         }
         if (!small_.serves(old_size) && !small_.serves(new_size) && ptr != state.identity.state_block) {
-            const auto resized = large_.resize(ptr, old_size, new_size);
+            // What Lua knows of a block ends at `said`, if it says the truth.
+            const bool is_right = said != 0 && said <= PTRDIFF_MAX && extent_size(said) == old_size;
+            const auto resized = large_.resize(ptr, is_right ? said : old_size, new_size);
             if (resized.outcome != LargeBlocks<Links>::Outcome::elsewhere) return resized.ptr;
         }
         const bool shrinks = new_size <= old_size;

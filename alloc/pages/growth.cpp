@@ -92,8 +92,8 @@ void *Pages::move(void *block, std::size_t old_size, std::size_t new_size) {
     void *moved = taken.start;
     if (moved == nullptr) return nullptr;
     const Moved how = taken.has_memory ? Moved::nothing : move_pages(block, old_bytes, moved, new_bytes);
-    if (how == Moved::nothing) std::memcpy(moved, block, old_size);
-    if (settings_.scrub && how != Moved::pages) explicit_bzero(block, old_size);
+    if (how == Moved::nothing) std::memcpy(moved, block, old_bytes);
+    if (settings_.scrub && how != Moved::pages) explicit_bzero(block, old_bytes);
     if (how != Moved::nothing) advise_again(moved);
     if (!taken.has_memory) map_ahead(moved, old_size, new_size);
     release(block);
