@@ -109,7 +109,7 @@ class Verified final : public EntryMemory {
 
     // memcheck lets nobody touch the 16 bytes before a block, which may be the next thing in the arena.
     std::size_t table_bytes(std::size_t capacity) const {
-        return capacity * sizeof(AddressTable::Entry) + (by_tool_ ? full_red_zone : 0);
+        return capacity * sizeof(AddressTable::Entry) + (by_tool_ ? red_zone_ : 0);
     }
 
     // The front does not know of these pages: under a limit they go to the system at once, or they would lie
@@ -134,7 +134,7 @@ class Verified final : public EntryMemory {
 
     // That of the blocks, whose pages are compared with what the heap counts (pages/gaps.h); a tool takes the
     // heap's own words for a block's red zone.
-    unsigned table_arena() const { return by_tool_ ? shared_arena() : heap_.stats().arena; }
+    unsigned table_arena() const { return by_tool_ ? tool_arena_ : heap_.stats().arena; }
 
     bool resize_table(std::size_t wanted) {
         const std::size_t before = live_.capacity();
@@ -302,6 +302,7 @@ class Verified final : public EntryMemory {
 
     Heap &heap_;
     bool by_tool_;
+    unsigned tool_arena_ = by_tool_ ? shared_arena() : 0;
     std::size_t red_zone_;
     std::size_t max_freed_;  // bytes in the quarantine
     AddressTable live_;      // sizes as Lua knows them
