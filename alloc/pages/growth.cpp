@@ -92,6 +92,7 @@ void *Pages::move(void *block, std::size_t old_size, std::size_t new_size) {
     void *moved = taken.start;
     if (moved == nullptr) return nullptr;
     const Moved how = taken.has_memory ? Moved::nothing : move_pages(block, old_bytes, moved, new_bytes);
+    if (block == nullptr) __builtin_unreachable();  // clang's analyzer takes stretched.block for it
     if (how == Moved::nothing) std::memcpy(moved, block, old_bytes);
     if (settings_.scrub && how != Moved::pages) explicit_bzero(block, old_bytes);
     if (how != Moved::nothing) advise_again(moved);

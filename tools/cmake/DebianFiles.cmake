@@ -56,6 +56,10 @@ set(overrides_tools
 shared-library-lacks-version usr/lib/*/libjemalloc_lua_preload.so *
 package-name-doesnt-match-sonames libjemalloc-lua-preload")
 
+set(overrides_dev
+"# README.md refers to it by this name.
+wrong-name-for-upstream-changelog *CHANGELOG.md*")
+
 # dpkg-shlibdeps wants to be in a source package.
 file(WRITE "${CPACK_TEMPORARY_DIRECTORY}/debian/control" "")
 
