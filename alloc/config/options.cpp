@@ -81,7 +81,7 @@ constexpr Spec heap_table[] = {
     {"scrub", Kind::boolean, FIELD(scrub), 0, 0, 1, bool_words, "true or false",
      "zero memory when it is freed and when the state closes"},
     {"harden", Kind::boolean, FIELD(harden), 0, 0, 1, bool_words, "true or false",
-     "slab: end the process upon double free, wrong size, overwritten links"},
+     "slab only: end the process upon double free, wrong size, overwritten links"},
 };
 #undef FIELD
 
@@ -137,6 +137,9 @@ bool in_range(const Spec &spec, std::int64_t value) {
 int check_together(const Options &options, const Message &say) {
     if (options.tcache == JEMALLOC_LUA_TCACHE_THREAD && options.arena != JEMALLOC_LUA_ARENA_THREAD) {
         return say("tcache:thread is the cache of the thread's own arena: it takes arena:thread with it");
+    }
+    if (options.harden != 0 && options.front != JEMALLOC_LUA_FRONT_SLAB) {
+        return say("harden:true hardens front:slab alone; front:checked verifies each call without it");
     }
     return 0;
 }

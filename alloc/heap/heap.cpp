@@ -2,13 +2,18 @@
 
 #include <algorithm>
 #include <atomic>
+#include <mutex>
 
+#include "base/list.h"
+#include "base/process.h"
 #include "system/extent_hooks.h"
 
 namespace jemalloc_lua {
 namespace {
 
 std::atomic<Observer *> observers{nullptr};
+
+List<Heap> heaps;  // that have begun; process_lock guards it
 
 void tell(void (*Observer::*what)(Heap &), Heap &heap) {
     for (Observer *each = observers.load(std::memory_order_acquire); each != nullptr; each = each->next) {
@@ -22,6 +27,13 @@ void add_observer(Observer &observer) {
     observer.next = observers.load(std::memory_order_relaxed);
     while (!observers.compare_exchange_weak(observer.next, &observer, std::memory_order_release)) {
     }
+}
+
+Heap *heap_with(const void *address) {
+    const std::lock_guard lock(process_lock);
+    Heap *heap = heaps.first;
+    while (heap != nullptr && !heap->state.identity.holds(address)) heap = heap->next;
+    return heap;
 }
 
 }  // namespace jemalloc_lua
@@ -105,6 +117,10 @@ void jemalloc_lua_heap::changed() {
 
 void jemalloc_lua_heap::begin() {
     has_begun_ = true;
+    {
+        const std::lock_guard lock(process_lock);
+        heaps.push_back(this);
+    }
     tell(&Observer::begun, *this);
     if (observers.load(std::memory_order_acquire) != nullptr) budget_.watch(this);
 }
@@ -113,7 +129,11 @@ void jemalloc_lua_heap::end() {
     if (state.ended != nullptr) *state.ended = true;
     attach(nullptr);
     budget_.watch(nullptr);
-    if (has_begun_) tell(&Observer::ended, *this);
+    if (has_begun_) {
+        tell(&Observer::ended, *this);
+        const std::lock_guard lock(process_lock);
+        heaps.remove(this);
+    }
     run_all(state.at_end);
     if (state.verified != nullptr) state.verified->end();
     front_->destroy(*this);

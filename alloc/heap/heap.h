@@ -43,6 +43,10 @@ class EntryMemory {
     ~EntryMemory() = default;
 };
 
+// The heap that has begun and whose state block holds this address; null if there is none. Any thread. Walks
+// a list of all heaps.
+Heap *heap_with(const void *address);
+
 }  // namespace jemalloc_lua
 
 struct jemalloc_lua_heap : private jemalloc_lua::Watcher {
@@ -100,12 +104,15 @@ struct jemalloc_lua_heap : private jemalloc_lua::Watcher {
 
     State state;
 
+    // In the list of all heaps that have begun.
+    jemalloc_lua_heap *next = nullptr;
+    jemalloc_lua_heap *prev = nullptr;
+
   protected:
     // The first block handed out is the state's.
     void note_first(void *block, std::size_t size) {
         if (state.identity.state_block != nullptr) return;
-        state.identity.state_block = block;
-        state.identity.state_block_size = size;
+        state.identity.set_state_block(block, size);
     }
 
     jemalloc_lua::luajit::Collector collector_;

@@ -150,9 +150,9 @@ typedef struct jemalloc_lua_options {
      * no later owner of the memory sees its contents. Default: 0. */
     int scrub;
 
-    /* Slab: non-zero: the heap verifies each block that is freed or resized, and guards its links and
-     * headers. These end the process (abort), with a line on stderr that names the block: a double free, a
-     * free with the size of another class, a free of an address that is no block, a write to the start of a
+    /* front:slab alone: non-zero: the heap verifies each block that is freed or resized, and guards its links
+     * and headers. These end the process (abort), with a line on stderr that names the block: a double free,
+     * a free with the size of another class, a free of an address that is no block, a write to the start of a
      * freed block, a write over the header of a slab. For states whose code may be wrong or hostile.
      * Default: 0. */
     int harden;

@@ -17,6 +17,14 @@ namespace jemalloc_lua::luajit {
 // system/mappings.h keeps extents below it.
 inline constexpr std::uintptr_t address_end = std::uintptr_t{1} << 47;
 
+// ---- The state
+
+// The global_State that a state's coroutines share: lua_State.glref (lj_obj.h; all of 2.1 with GC64).
+// Verified by find_total() below: who looks up a heap by it accepts no other.
+inline const void *global_state(const lua_State *L) {
+    return reinterpret_cast<void *const *>(L)[2];
+}
+
 // ---- Allocation
 
 // LJ_ALLOCF_INTERNAL (lj_state.h), by which a caller of lua_newstate() asks for LuaJIT's own allocator (2.1

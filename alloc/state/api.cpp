@@ -10,6 +10,7 @@
 #include "heap/scrubbing.h"
 #include "heap/stats.h"
 #include "luajit/collector.h"
+#include "luajit/layout.h"
 #include "state/closing.h"
 #include "state/creation.h"
 #include "state/inside.h"
@@ -23,7 +24,13 @@ Heap *heap_of(lua_State *L) {
     const lua_Alloc f = lua_getallocf(L, &ud);
     const bool is_entry =
         f == scrubbing_entry || f == verified_entry || f == closing_entry || f == creating_entry;
-    return is_front(f) || is_entry ? static_cast<Heap *>(ud) : nullptr;
+    if (is_front(f) || is_entry) return static_cast<Heap *>(ud);
+    // A host or a profiler has put a function of its own before ours.
+    Heap *heap = heap_with(luajit::global_state(L));
+    if (heap == nullptr) return nullptr;
+    const Identity &identity = heap->state.identity;
+    const void *total = luajit::find_total(L, identity.state_block, identity.state_block_size);
+    return total != nullptr ? heap : nullptr;
 }
 
 void count_heap(const Heap *heap, jemalloc_lua_stats *stats) {

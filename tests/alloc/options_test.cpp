@@ -232,7 +232,7 @@ TEST(Parse, SetsEveryField) {
     const Options options = test::options(
         "front:checked,arena:thread,tcache:thread,arena_threshold:2M,limit:64M,soft_limit:32M,retain:50,"
         "nursery:256K,slab:16K,small_max:768,huge_min:1M,dirty_decay_ms:5,muzzy_decay_ms:-1,thp:never,"
-        "scrub:true,harden:true");
+        "scrub:true");
     EXPECT_EQ(sizeof options, options.size);
     EXPECT_EQ(JEMALLOC_LUA_FRONT_CHECKED, options.front);
     EXPECT_EQ(JEMALLOC_LUA_ARENA_THREAD, options.arena);
@@ -249,7 +249,8 @@ TEST(Parse, SetsEveryField) {
     EXPECT_EQ(-1, options.muzzy_decay_ms);
     EXPECT_EQ(JEMALLOC_LUA_THP_NEVER, options.thp);
     EXPECT_NE(0, options.scrub);
-    EXPECT_NE(0, options.harden);
+    EXPECT_EQ(0, options.harden);
+    EXPECT_NE(0, test::options("harden:true").harden);
 }
 
 TEST(Parse, ChangesNothingForEmptyText) {
@@ -316,6 +317,19 @@ TEST(Parse, WantsArenaThreadForTcacheThread) {
     }
     Options options = defaults();
     EXPECT_EQ("", complaint(&options, "tcache:thread,arena:thread"));
+}
+
+TEST(Parse, HardensTheSlabFrontAlone) {
+    for (const char *conf : {"front:direct,harden:true", "harden:true,front:checked"}) {
+        Options options = defaults();
+        const std::string message = complaint(&options, conf);
+        EXPECT_NE(std::string::npos, message.find("front:slab alone")) << message;
+        EXPECT_TRUE(same(defaults(), options));
+    }
+    Options options = defaults();
+    options.front = JEMALLOC_LUA_FRONT_DIRECT;
+    options.harden = 1;
+    EXPECT_EQ(nullptr, jemalloc_lua_heap_create(&options));
 }
 
 TEST(Parse, NeedsNoPlaceForTheMessage) {

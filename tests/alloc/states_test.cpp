@@ -1,6 +1,7 @@
 // States: made, used, told apart, and closed with nothing left behind.
 
 #include <cerrno>
+#include <cstdlib>
 #include <set>
 #include <string>
 
@@ -56,6 +57,75 @@ double result_of(lua_State *L) {
 
 class States : public FrontAndArena {};
 ON_EVERY_FRONT_AND_ARENA(States);
+
+// A host or a profiler that counts the requests of a state, and hands each on.
+struct Wrapper {
+    lua_Alloc function = nullptr;
+    void *ud = nullptr;
+    int requests = 0;
+
+    static void *alloc(void *wrapper, void *block, std::size_t old_size, std::size_t new_size) {
+        auto *self = static_cast<Wrapper *>(wrapper);
+        ++self->requests;
+        return self->function(self->ud, block, old_size, new_size);
+    }
+};
+
+TEST_P(States, AreFoundBehindAWrapperOfTheirHosts) {
+    State one = state();
+    ASSERT_TRUE(one);
+    Wrapper wrapper;
+    wrapper.function = lua_getallocf(one.get(), &wrapper.ud);
+    lua_setallocf(one.get(), Wrapper::alloc, &wrapper);
+
+    EXPECT_EQ(0, jemalloc_lua_set_limit(one.get(), 16 * M));
+    lua_State *coroutine = lua_newthread(one.get());
+    jemalloc_lua_stats found{};
+    found.size = sizeof found;
+    EXPECT_EQ(0, jemalloc_lua_get_stats(coroutine, &found));
+    EXPECT_EQ(16 * M, found.limit);
+    EXPECT_NE("", run(one.get(), "local t = {} for i = 1, 1e7 do t[i] = {} end"));
+    EXPECT_GT(stats(one.get()).refusals, 0u);
+    EXPECT_GT(wrapper.requests, 1000);
+    jemalloc_lua_close(one.release());
+}
+
+TEST_P(States, AreFoundThatWereMadeBehindAWrapper) {
+    const test::Heap heaps[2] = {heap(), heap()};
+    Wrapper wrappers[2];
+    lua_State *states[2];
+    for (int i = 0; i < 2; ++i) {
+        ASSERT_TRUE(heaps[i]);
+        wrappers[i].function = jemalloc_lua_heap_alloc(heaps[i].get());
+        wrappers[i].ud = heaps[i].get();
+        states[i] = lua_newstate(Wrapper::alloc, &wrappers[i]);
+        ASSERT_NE(nullptr, states[i]);
+    }
+    EXPECT_EQ(0, jemalloc_lua_set_limit(lua_newthread(states[1]), 32 * M));
+    EXPECT_EQ(0u, stats(states[0]).limit);
+    EXPECT_EQ(32 * M, stats(states[1]).limit);
+    for (lua_State *each : states) lua_close(each);
+}
+
+TEST(StatesOfOthers, AreNotFound) {
+    const State one = test::state("");
+    ASSERT_TRUE(one);
+    lua_State *built_in = luaL_newstate();
+    EXPECT_EQ(EINVAL, jemalloc_lua_set_limit(built_in, 16 * M));
+    EXPECT_EQ(EINVAL, jemalloc_lua_set_limit(lua_newthread(built_in), 16 * M));
+    lua_close(built_in);
+
+    Wrapper wrapper;
+    wrapper.function = [](void *, void *block, std::size_t, std::size_t size) -> void * {
+        if (size != 0) return std::realloc(block, size);
+        std::free(block);
+        return nullptr;
+    };
+    lua_State *foreign = lua_newstate(Wrapper::alloc, &wrapper);
+    ASSERT_NE(nullptr, foreign);
+    EXPECT_EQ(EINVAL, jemalloc_lua_set_limit(foreign, 16 * M));
+    lua_close(foreign);
+}
 
 TEST_P(States, BeginWithoutLibraries) {
     const State state = test::bare_state(conf());

@@ -74,6 +74,12 @@ class Recording(unittest.TestCase):
             self.assertGreater(json.loads(done.stderr)["peak"], 20_000 * (64 + 16))
             self.assertFalse(self.replay()["cut_short"])
 
+    def test_the_limit_holds_and_scripts_see_statistics(self):
+        done = self.record("print(pcall(string.rep, 'x', 2e7)) local J = require 'jemalloc' "
+                           "print(J.buffer('char', 2e7)) print(J.heap.stats().limit, J.heap.stats().refusals > 0)",
+                           "--jemalloc=limit:16M")
+        self.assertEqual(done.stdout.splitlines(), ["false\tnot enough memory", "nil\t12", "16777216\ttrue"])
+
     def test_a_file_that_cannot_be_made_is_one_line_and_exit_2(self):
         self.file += "/nothing"
         done = self.record("print(1)")

@@ -82,7 +82,7 @@ jemalloc_lua_options some_options(const Head &head) {
     options.small_max = K - 16 * number(32);
     options.huge_min = 64 * K << pick(2, 0, 1, 4);
     options.scrub = pick(0, 1);
-    options.harden = pick(0, 1);
+    options.harden = options.front == JEMALLOC_LUA_FRONT_SLAB ? pick(0, 1) : 0;
     options.soft_limit = pick(std::size_t{0}, 512 * K, 4 * M);
     return options;
 }

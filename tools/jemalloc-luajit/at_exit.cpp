@@ -37,7 +37,6 @@ void print_stats() {
     reported = nullptr;
 }
 
-// In this order: a state is ours again when its recording has ended.
 void end_state() {
     stop_recording();
     print_stats();
