@@ -71,9 +71,14 @@ void *take(extent_hooks_t *, void *wanted, std::size_t size, std::size_t alignme
         if (to_retain && size > huge_page) return nullptr;
         if (!*zero && !has_room(size)) return nullptr;
     }
+    // A lock gives memory to all that may be read as it is mapped, and to none that becomes readable later.
     const bool waits = !*commit && decommits();
-    void *ptr = map_pages(wanted, size, alignment, waits ? decommitted : PROT_READ | PROT_WRITE);
+    void *ptr = map_pages(wanted, size, alignment, waits ? PROT_NONE : PROT_READ | PROT_WRITE);
     if (ptr == nullptr) return nullptr;
+    if (waits && mprotect(ptr, size, decommitted) != 0) {
+        munmap(ptr, size);
+        return nullptr;
+    }
     const bool is_whole = is_space_short() && wanted == nullptr && !to_retain;
     if (is_whole && size >= own_mappings::min_size) own_mappings::add(ptr, size);
     *zero = true;
@@ -99,8 +104,12 @@ bool give_up(extent_hooks_t *, void *ptr, std::size_t size, bool, unsigned) {
 bool decommit(extent_hooks_t *, void *ptr, std::size_t, std::size_t offset, std::size_t length, unsigned) {
     if (!decommits()) return true;
     const KeepErrno keep;
-    return mmap(static_cast<char *>(ptr) + offset, length, decommitted, anonymous | MAP_FIXED, -1, 0) ==
-           MAP_FAILED;
+    void *start = static_cast<char *>(ptr) + offset;
+    if (mmap(start, length, decommitted, anonymous | MAP_FIXED, -1, 0) == MAP_FAILED) return true;
+    // Under a lock it has memory by now: a page of its own for each, where the kernel shares no page of
+    // zeros. Never unreadable in between, as in take(): another thread may look there.
+    if (way_back() != WayBack::purge) madvise(start, length, MADV_DONTNEED_LOCKED);
+    return false;
 }
 
 bool map_over(void *ptr, std::size_t size) {
