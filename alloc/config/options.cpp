@@ -117,6 +117,14 @@ constexpr std::size_t first_version_size =
     (offsetof(Options, harden) + sizeof(Options::harden) + alignof(Options) - 1) / alignof(Options) *
     alignof(Options);
 
+// A caller's `size` tells which fields it knows. One in the padding of version 1.0 would be known to all.
+constexpr bool later_fields_have_room_of_their_own() {
+    return std::ranges::all_of(heap_table, [](const Spec &row) {
+        return row.offset <= offsetof(Options, harden) || row.offset >= first_version_size;
+    });
+}
+static_assert(later_fields_have_room_of_their_own());
+
 }  // namespace
 
 std::span<const Spec> of_heap() {

@@ -28,7 +28,7 @@ namespace jemalloc_lua {
 // From the one that is called first to the front. The entries of state/creation.cpp and state/closing.cpp
 // come before these, while a state is made or closed: LuaJIT is given them, and the heap does not list them.
 enum class Entry { verified, scrubbing, front };
-inline constexpr std::size_t entry_count = 3;
+inline constexpr std::size_t entry_count = static_cast<std::size_t>(Entry::front) + 1;
 
 // What an entry keeps beside the heap.
 class EntryMemory {

@@ -20,7 +20,7 @@ constexpr const char *fallback_words[] = {"arena", "tcache", nullptr};  // JEMAL
 #define FIELD(name) offsetof(Stats, name), sizeof(Stats::name)
 constexpr Statistic table[] = {
     {"live", Unit::bytes, Kind::gauge, in_top | in_process_list, FIELD(live), "[l]ive",
-     "in use, as collectgarbage('count') tells"},
+     "in use: 1,024 times what collectgarbage('count') tells"},
     {"footprint", Unit::bytes, Kind::gauge, in_report | in_top | in_process_list, FIELD(footprint),
      "[f]ootprint", "held from jemalloc, buffers of the Lua module included; never below live"},
     {"peak", Unit::bytes, Kind::gauge, in_report | in_top, FIELD(peak), "[p]eak", "highest footprint so far"},
@@ -41,7 +41,7 @@ constexpr Statistic table[] = {
     {"refusals", Unit::number, Kind::counter, in_report | in_top | in_process_list, FIELD(refusals),
      "ref[u]sals", "requests refused, by the limit or because memory ran out"},
     {"gc_pushes", Unit::number, Kind::counter, nowhere, FIELD(gc_pushes), nullptr,
-     "times that the soft limit pushed the collector"},
+     "times that the collector was started, above the soft limit or at a refusal"},
     {"purged", Unit::bytes, Kind::counter, in_report, FIELD(purged), "purged",
      "returned to the system by retention and trim"},
     {"arena", Unit::index, Kind::gauge, in_report | in_top, FIELD(arena), "[a]rena",
@@ -51,7 +51,7 @@ constexpr Statistic table[] = {
     {"fallbacks", Unit::words, Kind::gauge, nowhere, FIELD(fallbacks), nullptr,
      "what the heap did not get: JEMALLOC_LUA_FALLBACK_* bits", fallback_words},
     {"requests", Unit::number, Kind::counter, in_top | in_process_list | as_rate, FIELD(requests), "[r]ate",
-     "blocks asked for, those that stand ready included"},
+     "blocks asked for, and freed ones that stand ready for the next requests"},
     {"way_back", Unit::word, Kind::gauge, nowhere, FIELD(way_back), nullptr,
      "how unused pages return to the system: enum jemalloc_lua_way_back", way_back_names},
 };

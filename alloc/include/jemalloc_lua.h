@@ -19,8 +19,9 @@
  * exit. A plugin that links the static library, and may be unloaded, is to be linked with -z nodelete.
  *
  * Errors: a function that returns int returns 0 or an errno value; one that returns a pointer returns NULL
- * and sets errno. No function throws. No function aborts, unless a heap with front:checked or harden:true
- * has found damage.
+ * and sets errno. No function throws. The process is aborted only where damage is found, with a line on
+ * stderr: with front:checked and harden:true by what these look for, and in any heap where a large block or a
+ * resize is not the heap's.
  */
 #ifndef JEMALLOC_LUA_H
 #define JEMALLOC_LUA_H
@@ -71,7 +72,7 @@ enum jemalloc_lua_arena {
     JEMALLOC_LUA_ARENA_THREAD = -4
 };
 
-/* Which of jemalloc's thread caches front:direct uses (the slab front end needs none). */
+/* Which of jemalloc's thread caches front:direct uses (the slab front needs none). */
 enum jemalloc_lua_tcache {
     JEMALLOC_LUA_TCACHE_OWN = 0,   /* an explicit tcache of the heap's own */
     JEMALLOC_LUA_TCACHE_NONE = 1,  /* no cache: the least memory, two to three times slower */
@@ -118,8 +119,9 @@ typedef struct jemalloc_lua_options {
      * limit). Default: 0. */
     size_t soft_limit;
 
-    /* Slab: how much idle memory a heap keeps for the next allocations after a collection, in percent of what
-     * is live; the rest returns to the system. Higher is faster, lower is smaller. Default: 100. */
+    /* Slab: how much idle memory a heap keeps for the next allocations, in percent of what is live; 512 KiB
+     * at least. The rest is released, and purged in steps of 4 MiB. Higher is faster, lower is smaller.
+     * Default: 100. */
     unsigned retain;
 
     /* Slab: bytes of the block that holds the heap's header, the state and its first objects. 16K to 1M,
@@ -220,7 +222,8 @@ JEMALLOC_LUA_API void jemalloc_lua_close(lua_State *L);
  * an arena that this library did not make (arena:thread, an index) if the kernel hands out addresses above
  * 2^47, as on AArch64, because LuaJIT can't use them.
  */
-#define JEMALLOC_LUA_FALLBACK_ARENA 1u  /* a shared arena: jemalloc has no more (about 4,090) */
+#define JEMALLOC_LUA_FALLBACK_ARENA \
+    1u /* a shared arena: jemalloc has no more (about 4,090), or too high addresses */
 #define JEMALLOC_LUA_FALLBACK_TCACHE 2u /* no tcache of its own: jemalloc has no more, or no memory */
 
 /* How pages of this library's arenas return to the system. It holds for the process. */
@@ -240,7 +243,7 @@ enum jemalloc_lua_way_back {
  */
 typedef struct jemalloc_lua_stats {
     size_t size;
-    size_t live;         /* in use, as collectgarbage('count') tells */
+    size_t live;         /* in use: 1,024 times what collectgarbage('count') tells */
     size_t footprint;    /* held from jemalloc, buffers of the Lua module included; never below live */
     size_t peak;         /* highest footprint so far */
     size_t limit;        /* hard limit of the footprint (0: none) */
@@ -252,12 +255,12 @@ typedef struct jemalloc_lua_stats {
     size_t large_bytes;  /* held by those blocks */
     size_t cached_bytes; /* freed blocks kept for reuse, outside of slabs */
     uint64_t refusals;   /* requests refused, by the limit or because memory ran out */
-    uint64_t gc_pushes;  /* times that the soft limit pushed the collector */
+    uint64_t gc_pushes;  /* times that the collector was started, above the soft limit or at a refusal */
     uint64_t purged;     /* returned to the system by retention and trim */
     unsigned arena;      /* arena that the next large block comes from */
     unsigned front;      /* enum jemalloc_lua_front */
     unsigned fallbacks;  /* what the heap did not get: JEMALLOC_LUA_FALLBACK_* bits */
-    uint64_t requests;   /* blocks asked for, those that stand ready included */
+    uint64_t requests;   /* blocks asked for, and freed ones that stand ready for the next requests */
     unsigned way_back;   /* how unused pages return to the system: enum jemalloc_lua_way_back */
 } jemalloc_lua_stats;
 
@@ -277,8 +280,8 @@ JEMALLOC_LUA_API int jemalloc_lua_stats_format(const jemalloc_lua_stats *stats, 
 JEMALLOC_LUA_API int jemalloc_lua_set_limit(lua_State *L, size_t bytes);
 
 /*
- * Releases idle memory and purges it, so that it returns to the operating system now. Returns how many bytes
- * the heap released. It does not collect garbage: call lua_gc(L, LUA_GCCOLLECT, 0) first for that. 0 for a
+ * Releases idle memory and purges it, so that it returns to the operating system now. Returns the bytes that
+ * went to the system. It does not collect garbage: call lua_gc(L, LUA_GCCOLLECT, 0) first for that. 0 for a
  * state of another allocator.
  */
 JEMALLOC_LUA_API size_t jemalloc_lua_trim(lua_State *L);

@@ -68,7 +68,8 @@ class Budget {
         return bytes <= counts_.limit && counts_.held <= counts_.limit - bytes;
     }
 
-    // Counts a request that is refused for another reason than the limit: there is no memory.
+    // Counts a request that is refused although take() has not refused it: there is no memory, or charge()
+    // says no.
     void refuse() {
         ++counts_.refusals;
         publish();
