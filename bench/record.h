@@ -5,8 +5,8 @@
  *     ... run the program ...
  *     jemalloc_lua_record_stop(L);
  *
- * While it runs, L's allocator is a wrapper that calls the one it had. Blocks that L already had are left out.
- * The file is described in trace.h.
+ * While it runs, L's allocator is a wrapper that calls the one it had. Blocks that L already had are left
+ * out. The file is described in trace.h.
  */
 #ifndef JEMALLOC_LUA_RECORD_H
 #define JEMALLOC_LUA_RECORD_H
