@@ -30,7 +30,8 @@ std::size_t Hardened::tagged_size(unsigned class_index) const {
     if (class_index < class_count) return class_size(class_index);
     if (class_index == state_class) return owner_.state_block_size;
     std::size_t size = 80;
-    while (size < max_kept && kept_class(size) < class_index - class_count) size = extent_size(size + 1);
+    while (size < max_in_nursery && kept_class(size) < class_index - class_count)
+        size = extent_size(size + 1);
     return size;
 }
 
@@ -93,7 +94,7 @@ Tag *Hardened::find_tag(const void *ptr) const {
 Tag Hardened::expected_tag(const void *ptr, std::size_t size) const {
     if (size - 1 < small_max_) return live(class_of(size));
     if (ptr == owner_.state_block && size == owner_.state_block_size) return live(state_class);
-    if (size == 0 || size > max_kept) return Tag::none;
+    if (size == 0 || size > max_in_nursery) return Tag::none;
     return live(class_count + kept_class(size));
 }
 

@@ -47,22 +47,31 @@ void LargeBlocks<Links>::keep_aside() {
 }
 
 template <class Links>
-void LargeBlocks<Links>::release_kept() {
-    for (Block *&list : kept_) {
+void LargeBlocks<Links>::release_kept(std::size_t bytes) {
+    std::size_t released = 0;
+    for (std::size_t at = kept_.size(); at-- > 0 && released < bytes;) {
+        Block *&list = kept_[at];
         Block *of_nursery = nullptr;
-        while (Block *block = list) {
+        while (list != nullptr && released < bytes) {
+            Block *block = list;
             list = links_.next(block);
             if (nursery_.contains(block)) {
                 links_.link(block, of_nursery);
                 of_nursery = block;
                 continue;
             }
+            const std::size_t given = pages_.map().find(block)->bytes();
             --kept_blocks_;
-            kept_bytes_ -= pages_.map().find(block)->bytes();
+            kept_bytes_ -= given;
+            released += given;
             links_.verify_map();
             pages_.give(block);
         }
-        list = of_nursery;
+        while (Block *block = of_nursery) {
+            of_nursery = links_.next(block);
+            links_.link(block, list);
+            list = block;
+        }
     }
 }
 
@@ -75,9 +84,11 @@ template <class Links>
         return nullptr;
     }
     ++requests_;
-    if (size <= max_kept) {
+    if (may_be_kept(extent_size(size))) {
         if constexpr (Links::knows_sizes) keep_aside();
         if (void *ptr = take_kept(size)) return ptr;
+    }
+    if (size <= max_in_nursery) {
         if (void *ptr = nursery_.take(extent_size(size))) {
             links_.on_new_kept(ptr, size);
             return ptr;

@@ -36,8 +36,9 @@ constexpr unsigned class_of(std::size_t size) {
     return class_table[(size + 15) / 16];
 }
 
-inline constexpr std::size_t max_kept = std::size_t{32} << 10;
-inline constexpr unsigned kept_classes = 40;
+inline constexpr std::size_t max_in_nursery = std::size_t{32} << 10;
+inline constexpr std::size_t max_kept = std::size_t{256} << 10;
+inline constexpr unsigned kept_classes = 48;
 
 // Index of jemalloc's size class for sizes 65 to max_kept.
 constexpr unsigned kept_class(std::size_t size) {

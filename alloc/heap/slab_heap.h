@@ -216,7 +216,8 @@ class SlabHeap final : public Heap, private IdleExtents {
 
     std::size_t idle_bytes() const override { return small_.empty_bytes() + large_.kept_bytes(); }
     void release_idle(std::size_t bytes) override {
-        if (small_.release_empty(bytes) < bytes) large_.release_kept();
+        const std::size_t released = small_.release_empty(bytes);
+        if (released < bytes) large_.release_kept(bytes - released);
     }
 
     Pages pages_;

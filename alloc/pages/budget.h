@@ -64,6 +64,9 @@ class Budget {
             fell_below();
     }
 
+    // Whether `bytes` more would be more than was ever held.
+    bool would_be_peak(std::size_t bytes) const { return counts_.held + bytes > counts_.peak; }
+
     bool has_room(std::size_t bytes) const {
         return bytes <= counts_.limit && counts_.held <= counts_.limit - bytes;
     }

@@ -13,7 +13,8 @@ Pages::Pages(Budget &budget, HeapArena &arena, const Options &options, IdleExten
     : settings_{options.slab, options.huge_min, options.retain, options.thp, options.scrub != 0},
       budget_(budget),
       arena_(arena),
-      idle_(idle) {}
+      idle_(idle),
+      dirty_(je::max_fit_lg) {}
 
 // ---- The budget
 
@@ -87,6 +88,8 @@ int Pages::free_flags_for(const Extent &extent) const {
 }
 
 Pages::Taken Pages::take(std::size_t bytes, Use use, std::size_t counted) {
+    // What is idle makes no new peak.
+    if (budget_.would_be_peak(counted) && idle_.idle_bytes() != 0) idle_.release_idle(counted);
     if (!reserve_entry() || !take_from_budget(counted)) return {nullptr, false};
     if (use != Use::slab && arena_.placement().may_own() && policy::purge_for_size(dirty_.bytes(), bytes)) {
         purge();
@@ -173,6 +176,15 @@ std::size_t Pages::note_purged() {
     return gone;
 }
 
+bool Pages::can_afford_purge() {
+    if (settings_.retain == 0) return true;
+    purge_budget_.touched(budget_.counts().own() + dirty_.bytes());
+    if (purge_budget_.can_spend(dirty_.bytes())) return true;
+    const Stopwatch::Lap lap = stopwatch_.lap();
+    purge_budget_.worked(lap.processor_ns, lap.wall_ns);
+    return purge_budget_.can_spend(dirty_.bytes());
+}
+
 std::size_t Pages::purge() {
     arena_.purge();
     return note_purged();
@@ -188,7 +200,10 @@ void Pages::after_free() {
         const policy::PageUse use{budget_.counts().own() - idle, idle, dirty_.bytes()};
         const policy::Verdict verdict = policy::after_free(use, settings_.retain);
         if (verdict.release == 0) {
-            if (verdict.purge && arena_.placement().may_own()) purge();
+            if (verdict.purge && arena_.placement().may_own() && can_afford_purge()) {
+                purge_budget_.spend(dirty_.bytes());
+                purge();
+            }
             return;
         }
         idle_.release_idle(verdict.release);

@@ -56,16 +56,18 @@ inline bool may_keep(std::size_t kept, std::size_t wanted, std::size_t held) {
 }
 
 // What is dirty, as far as the heap can tell without asking jemalloc. jemalloc serves a request from a free
-// extent that fits it and is at most 64 times larger (opt.lg_extent_max_active_fit in jemalloc(3)).
+// extent that fits it and is at most 2^max_fit_lg times larger (opt.lg_extent_max_active_fit in jemalloc(3)).
 class Dirty {
   public:
+    explicit Dirty(unsigned max_fit_lg) : max_fit_lg_(max_fit_lg) {}
+
     void released(std::size_t bytes) {
         bytes_ += bytes;
         if (bytes > largest_) largest_ = bytes;
     }
     // Whether the memory seems to be some of it.
     bool taken(std::size_t bytes) {
-        if (bytes > largest_ || bytes < largest_ >> 6) return false;
+        if (bytes > largest_ || bytes < largest_ >> max_fit_lg_) return false;
         const bool all_of_it = bytes <= bytes_;
         bytes_ -= all_of_it ? bytes : bytes_;
         return all_of_it;
@@ -81,6 +83,7 @@ class Dirty {
   private:
     std::size_t bytes_ = 0;
     std::size_t largest_ = 0;
+    unsigned max_fit_lg_;
 };
 
 }  // namespace jemalloc_lua::policy

@@ -40,6 +40,14 @@ constexpr int tcache_flag(unsigned id) {
 // to 5.3.0 steps go on doubling; later ones round what is larger than four pages up to pages, unless an
 // option of jemalloc's says otherwise.
 extern int widest_step_lg;
+inline constexpr int unbounded_step_lg = 63;
+inline bool classes_go_on_doubling() {
+    return widest_step_lg == unbounded_step_lg;
+}
+
+// jemalloc serves a request from a free extent that is at most 2^max_fit_lg times larger:
+// opt.lg_extent_max_active_fit, as it says when the process starts.
+extern unsigned max_fit_lg;
 
 // The bytes that jemalloc hands out for a request of `size` bytes (1 to PTRDIFF_MAX), with no alignment
 // asked for: 16-byte steps up to 128, then four steps to each doubling, none wider than the widest. As

@@ -32,7 +32,7 @@ def programs(found, beside="mimalloc"):
     rows = [row(case, bar(cases[case]), cases[case], others[case]) for case in sorted(cases, key=cases.get)]
     half = (len(rows) + 1) // 2
     title = f"{{:{width + WIDTH + 4}}} this  {beside}"
-    columns = [title.format("time, to built-in (│: 1.00)"), *rows[:half]], [title.format(""), *rows[half:], ""]
+    columns = [title.format("time, to built-in"), *rows[:half]], [title.format(""), *rows[half:], ""]
     means = None if None in others.values() else stats.geometric_mean(list(others.values()))
     return "\n".join([*("   ".join(pair).rstrip() for pair in zip(*columns)),
                       row(mean, "", stats.geometric_mean(list(cases.values())), means).rstrip()])
