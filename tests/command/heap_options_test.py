@@ -2,7 +2,9 @@
 
 import json
 import subprocess
+import tempfile
 import unittest
+from pathlib import Path
 
 from command import OURS, main, run
 
@@ -187,6 +189,25 @@ class Help(unittest.TestCase):
         self.assertEqual(done.code, 1)
         for option in ("--jemalloc CONF", "--jemalloc-stats", "--jemalloc-allocator", "--jemalloc-help"):
             self.assertIn(option, done.err)
+
+
+class Profile(unittest.TestCase):
+    """jemalloc's heap profile, by the command of OPTIONS.md."""
+
+    def test_it_goes_through_compiled_code_on_each_front(self):
+        has_profiles = run("-e", "print(require 'jemalloc'.mallctl_read('config.prof'))").out
+        if has_profiles != "true\n":
+            self.skipTest("this jemalloc is built without heap profiles")
+        program = "local t = {} for i = 1, 2e5 do t[i] = {i} end kept = t io.write('done') os.exit(0)"
+        for options in (("--jemalloc", "front:direct", "-jon"), ("--jemalloc", "front:direct", "-joff"), ("-jon",),
+                        ("--jemalloc", "front:direct", "-Ohotloop=1", "-Ohotexit=1")):
+            with self.subTest(options), tempfile.TemporaryDirectory() as folder:
+                conf = f"prof:true,lg_prof_sample:12,prof_final:true,prof_prefix:{folder}/lua"
+                done = run(*options, "-e", program, JE_MALLOC_CONF=conf)
+                self.assertEqual(done, ("done", "", 0))
+                profile, = Path(folder).iterdir()
+                self.assertRegex(profile.read_text(), r"^heap_v2/4096\n[^@]*: [1-9]")
+                self.assertIn("libluajit", profile.read_text())
 
 
 if __name__ == "__main__":
