@@ -61,7 +61,7 @@ constexpr Spec heap_table[] = {
     {"soft_limit", Kind::size, FIELD(soft_limit), 0, 0, max_size, nullptr,
      "bytes, such as 48M (0: 80 % of limit)", "footprint above which the collector works harder"},
     {"retain", Kind::percent, FIELD(retain), 100, 0, 10000, nullptr, "percent, 0 to 10000",
-     "slab: memory kept after a collection, of what is live"},
+     "memory kept after a collection, of what is live"},
     {"nursery", Kind::size, FIELD(nursery), 128 * K, 16 * K, M, nullptr, "bytes, 16K to 1M",
      "slab: first block, holds the state and its first objects"},
     {"slab", Kind::power_of_two, FIELD(slab), 32 * K, min_slab, max_slab, nullptr,

@@ -8,6 +8,7 @@
 
 #include "heap/heap.h"
 #include "pages/gaps.h"
+#include "pages/purge_meter.h"
 #include "policy/retention.h"
 #include "system/arenas.h"
 #include "system/jemalloc.h"
@@ -26,7 +27,10 @@ constexpr std::size_t at_least_16(std::size_t size) {
 class DirectHeap final : public Heap {
   public:
     DirectHeap(const Options &options, unsigned first_arena)
-        : Heap(direct_front, options, true, first_arena), gaps_(budget_) {}
+        : Heap(direct_front, options, true, first_arena),
+          gaps_(budget_),
+          retain_(options.retain),
+          purge_meter_(options.retain) {}
 
     void *request(void *ptr, std::size_t new_size) {
         if (ptr == nullptr) return new_size == 0 ? nullptr : alloc(new_size);
@@ -109,6 +113,24 @@ class DirectHeap final : public Heap {
             return end();
         budget_.give(bytes);
         if (bytes >= min_extent) dirty_ += bytes;
+        freed_ += bytes;
+        if (freed_ >= freed_step) [[unlikely]]
+            after_free();
+    }
+
+    // jemalloc keeps what is freed. What the heap held at its highest since the last purge, less what it
+    // holds now, is dirty at most.
+    [[gnu::noinline]] void after_free() {
+        freed_ = 0;
+        const std::size_t held = budget_.counts().own();
+        highest_ = std::max(highest_, held + freed_step);
+        const std::size_t dirty = highest_ - held;
+        if (!policy::after_free({held, 0, dirty}, retain_).purge || !arena_.placement().may_own()) return;
+        if (!purge_meter_.can_afford(held, dirty)) return;
+        purge_meter_.spend(dirty);
+        highest_ = held;
+        dirty_ = 0;
+        purged_ += std::min(arena_.trim(), dirty);
     }
 
     void *resize(void *ptr, std::size_t new_size) {
@@ -153,8 +175,14 @@ class DirectHeap final : public Heap {
         return moved;
     }
 
+    static constexpr std::size_t freed_step = std::size_t{1} << 20;
+
     Gaps gaps_;
-    std::size_t dirty_ = 0;  // bytes of extents freed and not yet purged, as far as the heap can tell
+    unsigned retain_;  // percent
+    PurgeMeter purge_meter_;
+    std::size_t freed_ = 0;    // bytes since retention was last asked
+    std::size_t highest_ = 0;  // held since the last purge
+    std::size_t dirty_ = 0;    // bytes of extents freed and not yet purged, as far as the heap can tell
     std::uint64_t requests_ = 0;
     std::uint64_t purged_ = 0;
 };

@@ -119,9 +119,9 @@ typedef struct jemalloc_lua_options {
      * limit). Default: 0. */
     size_t soft_limit;
 
-    /* Slab: how much idle memory a heap keeps for the next allocations, in percent of what is live; 512 KiB
+    /* How much idle memory a heap keeps for the next allocations, in percent of what is live; 512 KiB
      * at least. The rest is released, and purged in steps of 4 MiB: up to the highest footprint so far at
-     * once, then 16 MiB for each second of processor time and 4 MiB for each second; with 0 always at once.
+     * once, then 32 MiB for each second of processor time and 4 MiB for each second; with 0 always at once.
      * Higher is faster, lower is smaller. Default: 100. */
     unsigned retain;
 

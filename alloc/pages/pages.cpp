@@ -14,7 +14,8 @@ Pages::Pages(Budget &budget, HeapArena &arena, const Options &options, IdleExten
       budget_(budget),
       arena_(arena),
       idle_(idle),
-      dirty_(je::max_fit_lg) {}
+      dirty_(je::max_fit_lg),
+      purge_meter_(options.retain) {}
 
 // ---- The budget
 
@@ -176,15 +177,6 @@ std::size_t Pages::note_purged() {
     return gone;
 }
 
-bool Pages::can_afford_purge() {
-    if (settings_.retain == 0) return true;
-    purge_budget_.touched(budget_.counts().own() + dirty_.bytes());
-    if (purge_budget_.can_spend(dirty_.bytes())) return true;
-    const Stopwatch::Lap lap = stopwatch_.lap();
-    purge_budget_.worked(lap.processor_ns, lap.wall_ns);
-    return purge_budget_.can_spend(dirty_.bytes());
-}
-
 std::size_t Pages::purge() {
     arena_.purge();
     return note_purged();
@@ -200,8 +192,9 @@ void Pages::after_free() {
         const policy::PageUse use{budget_.counts().own() - idle, idle, dirty_.bytes()};
         const policy::Verdict verdict = policy::after_free(use, settings_.retain);
         if (verdict.release == 0) {
-            if (verdict.purge && arena_.placement().may_own() && can_afford_purge()) {
-                purge_budget_.spend(dirty_.bytes());
+            if (verdict.purge && arena_.placement().may_own() &&
+                purge_meter_.can_afford(budget_.counts().own(), use.dirty)) {
+                purge_meter_.spend(use.dirty);
                 purge();
             }
             return;

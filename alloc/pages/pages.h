@@ -13,9 +13,8 @@
 #include "pages/budget.h"
 #include "pages/extent_map.h"
 #include "pages/heap_arena.h"
-#include "policy/purge_budget.h"
+#include "pages/purge_meter.h"
 #include "policy/retention.h"
-#include "system/clock.h"
 #include "system/flags.h"
 #include "system/short_space.h"
 
@@ -126,8 +125,6 @@ class Pages {
     // Bytes of an extent went back to jemalloc.
     void note_dirty(const Extent &extent, std::size_t bytes);
     void release_idle();
-    // Whether what is dirty may return to the system now, as far as the time of faults is concerned.
-    bool can_afford_purge();
     // The bytes that went.
     std::size_t purge();
     std::size_t note_purged();
@@ -146,8 +143,7 @@ class Pages {
     IdleExtents &idle_;
     ExtentMap map_;
     policy::Dirty dirty_;
-    policy::PurgeBudget purge_budget_;
-    Stopwatch stopwatch_;
+    PurgeMeter purge_meter_;
     Counts counts_;
     bool unlimited_ = false;
     bool maps_ahead_ = true;

@@ -4,7 +4,7 @@
 //
 // Bound: in T seconds of processor time and W of wall time, a heap that held and released at most P bytes at
 // once returns at most P + T x per_second_of_work + W x per_second bytes. P has been touched once in any
-// case. At 2.5 us that is once more the faults of P, and 1 % of T. Purges for a limit, by trim() and with
+// case. At 2.5 us that is once more the faults of P, and 2 % of T. Purges for a limit, by trim() and with
 // retain:0 stand outside of the bound, and those before a block larger than all that goes: its own pages,
 // which are more, are touched for the first time.
 #pragma once
@@ -17,7 +17,7 @@ namespace jemalloc_lua::policy {
 
 class PurgeBudget {
   public:
-    static constexpr std::size_t per_second_of_work = std::size_t{16} << 20;
+    static constexpr std::size_t per_second_of_work = std::size_t{32} << 20;
     static constexpr std::size_t per_second = std::size_t{4} << 20;
 
     // The heap holds, or has released and not purged, so many bytes.

@@ -207,7 +207,7 @@ class Profile(unittest.TestCase):
                 self.assertEqual(done, ("done", "", 0))
                 profile, = Path(folder).iterdir()
                 self.assertRegex(profile.read_text(), r"^heap_v2/4096\n[^@]*: [1-9]")
-                self.assertIn("libluajit", profile.read_text())
+                self.assertIn("MAPPED_LIBRARIES", profile.read_text())
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <lua.hpp>
 #include <mutex>
 #include <random>
@@ -82,17 +83,12 @@ const char program[] = R"(
 )";
 
 std::string some_conf(std::mt19937_64 &random) {
-    static const char *const fronts[] = {"slab", "slab", "direct", "checked"};
+    static const char *const fronts[] = {"slab", "slab", "slab,harden:true", "direct", "checked"};
     static const char *const arenas[] = {"auto", "own", "shared", "thread"};
-    static const char *const more[] = {"",
-                                       ",scrub:true",
-                                       ",retain:0",
-                                       ",arena_threshold:64K",
-                                       ",slab:16K,nursery:16K",
-                                       ",tcache:none",
-                                       ",harden:true"};
-    return std::string("front:") + fronts[random() % 4] + ",arena:" + arenas[random() % 4] +
-           more[random() % 7];
+    static const char *const more[] = {
+        "", ",scrub:true", ",retain:0", ",arena_threshold:64K", ",slab:16K,nursery:16K", ",tcache:none"};
+    return std::string("front:") + fronts[random() % std::size(fronts)] +
+           ",arena:" + arenas[random() % std::size(arenas)] + more[random() % std::size(more)];
 }
 
 lua_State *open_state(const std::string &conf) {
