@@ -49,10 +49,12 @@ void LargeBlocks<Links>::keep_aside() {
 template <class Links>
 void LargeBlocks<Links>::release_kept(std::size_t bytes) {
     std::size_t released = 0;
-    for (std::size_t at = kept_.size(); at-- > 0 && released < bytes;) {
+    for (std::size_t at = kept_.size(); at-- > 0;) {
+        // Small ones share pages with others of jemalloc's: each that stays would hold several pages.
+        const bool shares_pages = at < kept_class(std::size_t{16} << 10);
         Block *&list = kept_[at];
         Block *of_nursery = nullptr;
-        while (list != nullptr && released < bytes) {
+        while (list != nullptr && (shares_pages || released < bytes)) {
             Block *block = list;
             list = links_.next(block);
             if (nursery_.contains(block)) {

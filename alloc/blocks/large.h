@@ -50,7 +50,8 @@ class LargeBlocks {
     // that is freed as a small one must lie in a slab or in the nursery.
     bool stay(void *ptr, std::size_t new_size);
 
-    // Gives kept blocks that are extents to Pages, the largest first, until so many bytes are given, or all.
+    // Gives kept blocks that are extents to Pages, the largest first, until so many bytes are given, and all
+    // that share pages with other blocks.
     void release_kept(std::size_t bytes);
     std::size_t kept_bytes() const { return kept_bytes_; }
 

@@ -3,7 +3,7 @@
 // stay.
 //
 // Bound: in T seconds of processor time and W of wall time, a heap that held and released at most P bytes at
-// once returns at most P + T x per_second_of_work + W x per_second bytes. P has been touched once in any
+// once returns at most 1.5 P + T x per_second_of_work + W x per_second bytes. P has been touched once in any
 // case. At 2.5 us that is once more the faults of P, and 2 % of T. Purges for a limit, by trim() and with
 // retain:0 stand outside of the bound, and those before a block larger than all that goes: its own pages,
 // which are more, are touched for the first time.
@@ -23,17 +23,20 @@ class PurgeBudget {
     // The heap holds, or has released and not purged, so many bytes.
     void touched(std::size_t bytes) {
         if (bytes <= peak_) return;
-        earned_ += bytes - peak_;
+        earned_ += for_peak(bytes) - for_peak(peak_);
         peak_ = bytes;
     }
     // Time has passed, in nanoseconds.
     void worked(std::uint64_t processor_ns, std::uint64_t wall_ns) {
         const std::size_t earned = bytes_in(processor_ns, per_second_of_work) + bytes_in(wall_ns, per_second);
-        earned_ = std::min(peak_, earned_ + earned);
+        earned_ = std::min(for_peak(peak_), earned_ + earned);
     }
 
     bool can_spend(std::size_t bytes) const { return bytes <= earned_; }
     void spend(std::size_t bytes) { earned_ -= std::min(earned_, bytes); }
+
+    // Half as much again, for what is freed and purged on the way up.
+    static constexpr std::size_t for_peak(std::size_t bytes) { return bytes + bytes / 2; }
 
   private:
     // Of at most an hour, so that nothing overflows.
