@@ -126,8 +126,7 @@ class DirectHeap final : public Heap {
         highest_ = std::max(highest_, held + freed_step);
         const std::size_t dirty = highest_ - held;
         if (!policy::after_free({held, 0, dirty}, retain_).purge || !arena_.placement().may_own()) return;
-        if (!purge_meter_.can_afford(held, dirty)) return;
-        purge_meter_.spend(dirty);
+        if (!purge_meter_.pays(held, dirty)) return;
         highest_ = held;
         dirty_ = 0;
         purged_ += std::min(arena_.trim(), dirty);

@@ -193,8 +193,7 @@ void Pages::after_free() {
         const policy::Verdict verdict = policy::after_free(use, settings_.retain);
         if (verdict.release == 0) {
             if (verdict.purge && arena_.placement().may_own() &&
-                purge_meter_.can_afford(budget_.counts().own(), use.dirty)) {
-                purge_meter_.spend(use.dirty);
+                purge_meter_.pays(budget_.counts().own(), use.dirty)) {
                 purge();
             }
             return;

@@ -12,16 +12,19 @@ class PurgeMeter {
   public:
     explicit PurgeMeter(unsigned retain_percent) : is_free_(retain_percent == 0) {}
 
-    // `held` and `dirty`: bytes of the heap's, and those that it has released.
-    bool can_afford(std::size_t held, std::size_t dirty) {
+    // `held` and `dirty`: bytes of the heap's, and those that it has released. True: it is paid for, and is
+    // to be purged.
+    bool pays(std::size_t held, std::size_t dirty) {
         if (is_free_) return true;
         budget_.touched(held + dirty);
-        if (budget_.can_spend(dirty)) return true;
-        const Stopwatch::Lap lap = stopwatch_.lap();
-        budget_.worked(lap.processor_ns, lap.wall_ns);
-        return budget_.can_spend(dirty);
+        if (!budget_.can_spend(dirty)) {
+            const Stopwatch::Lap lap = stopwatch_.lap();
+            budget_.worked(lap.processor_ns, lap.wall_ns);
+            if (!budget_.can_spend(dirty)) return false;
+        }
+        budget_.spend(dirty);
+        return true;
     }
-    void spend(std::size_t bytes) { budget_.spend(bytes); }
 
   private:
     policy::PurgeBudget budget_;

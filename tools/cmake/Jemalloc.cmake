@@ -68,7 +68,8 @@ message(STATUS "Bundled jemalloc: ${jemalloc_version}")
 
 # Without cache_oblivious, which adds a page to each large region, slabs lie side by side and their pages go
 # back together. A request is served from a free extent of any size: by default of 64 times its size at most, so
-# that small blocks which were freed together, and became one extent, served none of their kind. Built once for all presets: the folder's name tells compiler and arguments apart.
+# that small blocks which were freed together, and became one extent, served none of their kind. Built once for all
+# presets: the folder's name tells compiler and arguments apart.
 find_program(MAKE_PROGRAM NAMES gmake make REQUIRED)
 set(arguments --with-jemalloc-prefix=je_ --with-malloc-conf=lg_extent_max_active_fit:30 --without-export
     --disable-initial-exec-tls --enable-prof --disable-cxx --disable-shared --disable-cache-oblivious "CFLAGS=-g -O3 -fPIC -fvisibility=hidden")
